@@ -1,0 +1,35 @@
+"""Packaging of lwm_nb: everything is read from settings.ini."""
+
+from configparser import ConfigParser
+from pathlib import Path
+
+import setuptools
+
+HERE = Path(__file__).parent
+parser = ConfigParser(delimiters=["="])
+parser.read(HERE / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+
+extras = {
+    name.removesuffix("_requirements"): cfg[name].split() for name in cfg if name.endswith("_requirements")
+}
+
+setuptools.setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    author_email=cfg["author_email"],
+    url=cfg["git_url"],
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=cfg["keywords"].split(),
+    packages=setuptools.find_packages(include=["lwm_nb", "lwm_nb.*"]),
+    python_requires=f">={cfg['min_python']}",
+    install_requires=cfg["requirements"].split(),
+    extras_require=extras,
+    entry_points={"console_scripts": cfg["console_scripts"].split()},
+    zip_safe=False,
+)

@@ -1,0 +1,164 @@
+"""Author, execute and check the notebooks: `python tools/nb.py -h`."""
+
+import argparse
+import base64
+import hashlib
+import json
+import os
+import platform
+import sys
+import time
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NBS = ROOT / "nbs"
+LIMIT_KB = 600
+VERSIONS = ("torch", "numpy", "gymnasium")
+
+
+def read(path):
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def write(path, nb):
+    """Write through a temporary file, so that an interrupted save leaves the old notebook."""
+    tmp = Path(path).with_suffix(".ipynb.tmp")
+    tmp.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+    os.replace(tmp, path)
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def code_hash(nb):
+    """Fingerprint of all code cells: outputs are stale when it differs from the one stored at execution."""
+    text = "\0".join(source(c) for c in nb["cells"] if c["cell_type"] == "code")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def notebooks():
+    return sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+
+
+def tidy_outputs(cell):
+    """Drop what changes at each run or cannot be read without a kernel: progress bars and widget views."""
+    kept = []
+    for out in cell.get("outputs", []):
+        if out.get("output_type") == "stream" and out.get("name") == "stderr":
+            continue
+        data = out.get("data", {})
+        data.pop("application/vnd.jupyter.widget-view+json", None)
+        if out.get("output_type") in ("display_data", "execute_result") and not data:
+            continue
+        kept.append(out)
+    cell["outputs"] = kept
+
+
+def execute(path):
+    """Run a notebook top to bottom in place; nothing is saved when a cell fails or the result is too large."""
+    from execnb.nbio import nb2dict, read_nb
+    from execnb.shell import CaptureShell
+    from nbdev.clean import clean_nb
+
+    path = Path(path).resolve()
+    started = time.time()
+    nb = read_nb(path)
+    shell = CaptureShell(path.parent, mpl_format="png")
+    cwd = os.getcwd()
+    os.chdir(path.parent)
+
+    def eval_false(cell):
+        return cell.cell_type == "code" and "#| eval: false" in cell.source
+
+    try:
+        shell.run_all(nb, exc_stop=False, preproc=eval_false)
+        failed = [c for c in nb.cells if any(o.get("output_type") == "error" for o in c.get("outputs", []))]
+    finally:
+        os.chdir(cwd)
+    if failed:
+        error = next(o for o in failed[0]["outputs"] if o.get("output_type") == "error")
+        trace = "\n".join(error.get("traceback", []))
+        raise SystemExit(f"{path.relative_to(ROOT)}: not saved, a cell failed:\n{failed[0].source}\n{trace}")
+    nb = json.loads(json.dumps(nb2dict(nb)))
+    for cell in nb["cells"]:
+        if cell["cell_type"] == "code":
+            tidy_outputs(cell)
+        else:
+            cell.pop("outputs", None)
+    nb["metadata"]["lwm_nb"] = {
+        "code": code_hash(nb),
+        "profile": os.environ.get("LWM_PROFILE", "quick"),
+        "date": date.today().isoformat(),
+        "wall_s": round(time.time() - started, 1),
+        "versions": {"python": platform.python_version(), **{v: version(v) for v in VERSIONS}},
+    }
+    nb["metadata"]["kernelspec"] = {"display_name": "python3", "language": "python", "name": "python3"}
+    clean_nb(nb, allowed_metadata_keys=["lwm_nb"])
+    size = len(json.dumps(nb, indent=1, ensure_ascii=False).encode()) / 1000
+    if size > LIMIT_KB:
+        raise SystemExit(f"{path.relative_to(ROOT)}: not saved, {size:.0f} KB is over {LIMIT_KB} KB")
+    write(path, nb)
+    print(f"{path.relative_to(ROOT)}: executed in {time.time() - started:.1f} s, {size:.0f} KB")
+
+
+def from_script(script, path):
+    """Make or update a notebook from a jupytext percent script, export the library, execute the notebook."""
+    import jupytext
+    from nbdev.export import nb_export
+
+    nb = jupytext.read(script, fmt="py:percent")
+    path = Path(path)
+    new = json.loads(jupytext.writes(nb, fmt="ipynb"))
+    seen = {}
+    for cell in new["cells"]:
+        text = source(cell)
+        cell["source"] = text.splitlines(keepends=True)
+        seen[text] = seen.get(text, 0) + 1
+        # an id made from the content: equal cells keep it, so diffs stay small
+        cell["id"] = hashlib.sha256(f"{text}{seen[text]}".encode()).hexdigest()[:8]
+    new["nbformat"], new["nbformat_minor"] = 4, 5
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write(path, new)
+    if "default_exp" in Path(script).read_text(encoding="utf-8"):
+        nb_export(path, ROOT / "lwm_nb")
+    execute(path)
+
+
+def pictures(path, out):
+    """Save every picture of a notebook as a file, to be looked at."""
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    for i, cell in enumerate(read(path)["cells"]):
+        for j, output in enumerate(cell.get("outputs", [])):
+            if "image/png" in output.get("data", {}):
+                file = out / f"{Path(path).stem}_{i}_{j}.png"
+                file.write_bytes(base64.b64decode("".join(output["data"]["image/png"])))
+                print(file)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    verb = verbs.add_parser("write", help="percent script -> notebook, exported and executed")
+    verb.add_argument("script")
+    verb.add_argument("notebook")
+    verb = verbs.add_parser("execute", help="execute notebooks in place")
+    verb.add_argument("notebook", nargs="+")
+    verb = verbs.add_parser("pictures", help="save the pictures of a notebook to look at them")
+    verb.add_argument("notebook")
+    verb.add_argument("out")
+    args = parser.parse_args()
+    if args.verb == "write":
+        from_script(args.script, args.notebook)
+    elif args.verb == "execute":
+        for path in args.notebook:
+            execute(path)
+    elif args.verb == "pictures":
+        pictures(args.notebook, args.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
