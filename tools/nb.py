@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from datetime import date
@@ -104,13 +105,24 @@ def execute(path):
     print(f"{path.relative_to(ROOT)}: executed in {time.time() - started:.1f} s, {size:.0f} KB")
 
 
+def ruff(*args):
+    """Run ruff of this environment; returns its exit status, its findings go to standard output."""
+    return subprocess.run([Path(sys.executable).with_name("ruff"), *map(str, args)], cwd=ROOT).returncode
+
+
+def tidy_code(path):
+    """Sort imports and format in place; comes before execution, since it changes the code cells."""
+    ruff("check", "--quiet", "--select", "I", "--fix", "--exit-zero", path)
+    ruff("format", "--quiet", path)
+
+
 def from_script(script, path):
-    """Make or update a notebook from a jupytext percent script, export the library, execute the notebook."""
+    """Percent script -> notebook: formatted, exported, executed; what the linter finds is printed last."""
     import jupytext
     from nbdev.export import nb_export
 
     nb = jupytext.read(script, fmt="py:percent")
-    path = Path(path)
+    path = Path(path).resolve()
     new = json.loads(jupytext.writes(nb, fmt="ipynb"))
     seen = {}
     for cell in new["cells"]:
@@ -120,11 +132,16 @@ def from_script(script, path):
         # an id made from the content: equal cells keep it, so diffs stay small
         cell["id"] = hashlib.sha256(f"{text}{seen[text]}".encode()).hexdigest()[:8]
     new["nbformat"], new["nbformat_minor"] = 4, 5
+    new["metadata"].pop("jupytext", None)
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, new)
+    tidy_code(path)
     if "default_exp" in Path(script).read_text(encoding="utf-8"):
         nb_export(path, ROOT / "lwm_nb")
+        for folder in (p for p in (ROOT / "lwm_nb").rglob("*") if p.is_dir() and any(p.glob("*.py"))):
+            (folder / "__init__.py").touch()
     execute(path)
+    ruff("check", "--quiet", "--output-format", "concise", path)
 
 
 def pictures(path, out):
