@@ -17,6 +17,8 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / "nbs"
 LIMIT_KB = 600
 VERSIONS = ("torch", "numpy", "gymnasium")
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 
 def read(path):
@@ -40,6 +42,20 @@ def code_hash(nb):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def outputs_hash(nb):
+    """Fingerprint of all stored outputs: differs when some were removed or came from running single cells."""
+
+    def joined(value):  # the format allows a text as one string or as a list of lines
+        if isinstance(value, list) and all(isinstance(v, str) for v in value):
+            return "".join(value)
+        if isinstance(value, dict):
+            return {k: joined(v) for k, v in value.items() if k != "execution_count"}
+        return [joined(v) for v in value] if isinstance(value, list) else value
+
+    outputs = [joined(c.get("outputs", [])) for c in nb["cells"] if c["cell_type"] == "code"]
+    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:16]
+
+
 def notebooks():
     return sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 
@@ -59,7 +75,7 @@ def tidy_outputs(cell):
 
 
 def execute(path):
-    """Run a notebook top to bottom in place; nothing is saved when a cell fails or the result is too large."""
+    """Run a notebook top to bottom in place; nothing is saved when a cell fails or the file gets too big."""
     from execnb.nbio import nb2dict, read_nb
     from execnb.shell import CaptureShell
     from nbdev.clean import clean_nb
@@ -98,6 +114,7 @@ def execute(path):
     }
     nb["metadata"]["kernelspec"] = {"display_name": "python3", "language": "python", "name": "python3"}
     clean_nb(nb, allowed_metadata_keys=["lwm_nb"])
+    nb["metadata"]["lwm_nb"]["outputs"] = outputs_hash(nb)
     size = len(json.dumps(nb, indent=1, ensure_ascii=False).encode()) / 1000
     if size > LIMIT_KB:
         raise SystemExit(f"{path.relative_to(ROOT)}: not saved, {size:.0f} KB is over {LIMIT_KB} KB")
@@ -171,8 +188,11 @@ def main():
     if args.verb == "write":
         from_script(args.script, args.notebook)
     elif args.verb == "execute":
-        for path in args.notebook:
-            execute(path)
+        if len(args.notebook) == 1:
+            execute(args.notebook[0])
+        else:  # each in a fresh process: no module, figure or random state is handed on
+            for path in args.notebook:
+                subprocess.run([sys.executable, __file__, "execute", path], check=True)
     elif args.verb == "pictures":
         pictures(args.notebook, args.out)
 
