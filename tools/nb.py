@@ -56,10 +56,6 @@ def outputs_hash(nb):
     return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def notebooks():
-    return sorted(p for p in NBS.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-
-
 def tidy_outputs(cell):
     """Drop what changes at each run or cannot be read without a kernel: progress bars and widget views."""
     kept = []
@@ -184,6 +180,9 @@ def main():
     verb = verbs.add_parser("pictures", help="save the pictures of a notebook to look at them")
     verb.add_argument("notebook")
     verb.add_argument("out")
+    verb = verbs.add_parser("check", help="library, README and notebooks agree; says what to do where not")
+    verb.add_argument("notebook", nargs="*", help="only these (default: all, and the whole tree)")
+    verbs.add_parser("readme", help="nbs/index.ipynb -> README.md")
     args = parser.parse_args()
     if args.verb == "write":
         from_script(args.script, args.notebook)
@@ -195,6 +194,20 @@ def main():
                 subprocess.run([sys.executable, __file__, "execute", path], check=True)
     elif args.verb == "pictures":
         pictures(args.notebook, args.out)
+    elif args.verb == "check":
+        from check import findings
+
+        found = 0
+        for finding in findings(ROOT, args.notebook):
+            found += 1
+            print(finding)
+        print(f"{found or 'no'} finding{'s' * (found != 1)}")
+        return int(found > 0)
+    elif args.verb == "readme":
+        from readme import readme
+
+        text = readme(read(NBS / "index.ipynb"))
+        (ROOT / "README.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
