@@ -1,0 +1,60 @@
+# make help lists what there is. All of it runs in .venv, which is made once from constraints.txt.
+
+PYTHON ?= python3.11
+ARGS ?=
+PY := .venv/bin/python
+STAMP := .venv/.installed-from-constraints
+LIBRARY_NOTEBOOKS = $(shell find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -not -path 'nbs/experiments/*' | sort)
+
+# one thread for each process: what runs side by side are processes (DESIGN: two threads are slower here)
+export OMP_NUM_THREADS ?= 1
+export OPENBLAS_NUM_THREADS ?= 1
+export MKL_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check lab bench notebooks readme export format clean needs-venv
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP)  ## train and evaluate the agents in the labyrinth (about 30 min; ARGS="--quick" about 2)
+	@$(PY) -m lwm_nb reproduce $(ARGS)
+
+test: $(STAMP)  ## everything: checks, all notebooks, tests/
+	@$(PY) tools/test.py
+
+check: needs-venv  ## library, notebooks and README agree, lint, format (seconds; installs nothing)
+	@$(PY) tools/test.py --only checks
+
+lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
+	@.venv/bin/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. nbs/00_tour.ipynb $(ARGS)
+
+bench: $(STAMP)  ## how fast the environment and the learner are
+	@$(PY) -m lwm_nb bench labyrinth $(ARGS)
+
+notebooks: $(STAMP)  ## execute the library notebooks in place, in reading order
+	@$(PY) tools/nb.py execute $(LIBRARY_NOTEBOOKS)
+
+readme: needs-venv  ## README.md from nbs/index.ipynb
+	@$(PY) tools/nb.py readme
+
+export: needs-venv  ## lwm_nb/ from the notebooks
+	@.venv/bin/nbdev_export
+
+format: needs-venv  ## sort imports and format (changes code cells: execute those notebooks afterwards)
+	@.venv/bin/ruff check --quiet --select I --fix --exit-zero tools tests nbs setup.py
+	@.venv/bin/ruff format tools tests nbs setup.py
+
+clean:  ## remove .venv, caches and build results; runs/ stays
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis _proc _docs screenshots
+	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+needs-venv:
+	@test -x $(PY) && test -x .venv/bin/ruff || { echo "There is no complete .venv here: type 'make test' once, which makes it." >&2; exit 1; }
+
+$(STAMP): constraints.txt settings.ini setup.py
+	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 (Debian: apt-get install python3.11 python3.11-venv)." >&2; exit 1; }
+	@test -x $(PY) || { echo "Making .venv (a few minutes, once) ..."; $(PYTHON) -m venv .venv; }
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt setuptools wheel
+	@$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev]"
+	@touch $@
