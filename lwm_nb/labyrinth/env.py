@@ -6,7 +6,8 @@ __all__ = ['LEFT', 'DOWN', 'RIGHT', 'UP', 'MOVES', 'ACTION_NAMES', 'MIN_SIZE', '
            'check_action', 'check_options', 'maze_text', 'compiled', 'next_bits', 'next_below', 'carve_into',
            'carve_batch', 'LabyrinthVectorEnv', 'for_each']
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #c6852d8f
+# %% ../../nbs/3_labyrinth/00_env.ipynb #cb8fbc82
+import itertools
 import operator
 
 import gymnasium as gym
