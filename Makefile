@@ -27,7 +27,7 @@ check: needs-venv  ## library, notebooks and README agree, lint, format (seconds
 	@$(PY) tools/test.py --only checks
 
 lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
-	@.venv/bin/jupyter lab --ip=127.0.0.1 --ServerApp.root_dir=. nbs/00_tour.ipynb $(ARGS)
+	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) nbs/00_tour.ipynb $(ARGS)
 
 bench: $(STAMP)  ## how fast the environment and the learner are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)

@@ -101,9 +101,11 @@ def check_clean(name, nb, file):
 
     cleaned = copy.deepcopy(nb)
     clean_nb(cleaned, allowed_metadata_keys=["lwm_nb"])
-    for i, (old, new) in enumerate(zip(nb["cells"], cleaned["cells"], strict=True)):
-        if old != new:
-            yield f"{at(name, nb['cells'], i)}: not clean (a count, metadata or an address): run nbdev_clean"
+    pairs = zip(nb["cells"], cleaned["cells"], strict=True)
+    if dirty := [i for i, (old, new) in enumerate(pairs) if old != new]:
+        others = f" and {len(dirty) - 1} more" if dirty[1:] else ""
+        where = at(name, nb["cells"], dirty[0]) + others
+        yield f"{where}: not clean (an execution count, metadata or an address): run nbdev_clean"
     if {**nb, "cells": []} != {**cleaned, "cells": []}:
         yield f"{name}: notebook metadata is not clean: run nbdev_clean"
     elif nb == cleaned and nb2str(nb) != file.read_text(encoding="utf-8"):
