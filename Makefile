@@ -4,7 +4,6 @@ PYTHON ?= python3.11
 ARGS ?=
 PY := .venv/bin/python
 STAMP := .venv/.installed-from-constraints
-LIBRARY_NOTEBOOKS = $(shell find nbs -name '*.ipynb' -not -path '*/.ipynb_checkpoints/*' -not -path 'nbs/experiments/*' | sort)
 
 # one thread for each process: what runs side by side are processes (DESIGN: two threads are slower here)
 export OMP_NUM_THREADS ?= 1
@@ -27,13 +26,13 @@ check: needs-venv  ## library, notebooks and README agree, lint, format (seconds
 	@$(PY) tools/test.py --only checks
 
 lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
-	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) nbs/00_tour.ipynb $(ARGS)
+	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" nbs/00_tour.ipynb $(ARGS)
 
 bench: $(STAMP)  ## how fast the environment and the learner are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)
 
 notebooks: $(STAMP)  ## execute the library notebooks in place, in reading order
-	@$(PY) tools/nb.py execute $(LIBRARY_NOTEBOOKS)
+	@$(PY) tools/nb.py execute
 
 readme: needs-venv  ## README.md from nbs/index.ipynb
 	@$(PY) tools/nb.py readme

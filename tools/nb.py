@@ -176,7 +176,7 @@ def main():
     verb.add_argument("script")
     verb.add_argument("notebook")
     verb = verbs.add_parser("execute", help="execute notebooks in place")
-    verb.add_argument("notebook", nargs="+")
+    verb.add_argument("notebook", nargs="*", help="default: all but the experiments, in reading order")
     verb = verbs.add_parser("pictures", help="save the pictures of a notebook to look at them")
     verb.add_argument("notebook")
     verb.add_argument("out")
@@ -189,9 +189,13 @@ def main():
     elif args.verb == "execute":
         if len(args.notebook) == 1:
             execute(args.notebook[0])
-        else:  # each in a fresh process: no module, figure or random state is handed on
-            for path in args.notebook:
-                subprocess.run([sys.executable, __file__, "execute", path], check=True)
+            return 0
+        from check import find
+
+        library = [p for p in find(ROOT) if "experiments" not in p.parts]
+        # each in a fresh process: no module, figure or random state is handed on
+        runs = [subprocess.run([sys.executable, __file__, "execute", p]) for p in args.notebook or library]
+        return int(any(run.returncode for run in runs))
     elif args.verb == "pictures":
         pictures(args.notebook, args.out)
     elif args.verb == "check":
