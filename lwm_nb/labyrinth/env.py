@@ -130,9 +130,9 @@ def check_positions(
         raise ValueError(f"position {positions.tolist()!r} is outside: row and col go from 0 to {size - 1}.")
     return positions.astype(np.int64)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #767e8552
+# %% ../../nbs/3_labyrinth/00_env.ipynb #e6056edd
 PALETTE = {
-    "paper": (251, 250, 247),
+    "paper": (252, 251, 248),
     "visited": (205, 228, 240),
     "fog": (186, 184, 180),
     "wall": (43, 45, 66),
@@ -144,23 +144,28 @@ HEAT = np.array([(255, 250, 235), (253, 200, 110), (226, 96, 72), (138, 28, 96),
 
 def heat_colours(
     heat: np.ndarray,  # (n, n) numbers; NaN where there is none
-) -> np.ndarray:  # (n, n, 3) float, 0..255: light where the value is least, dark where it is greatest
-    "Colours of a heat map, scaled to its own smallest and greatest value."
+    low_high: tuple
+    | None = None,  # values of the lightest and the darkest colour; None: smallest and greatest
+) -> np.ndarray:  # (n, n, 3) float, 0..255
+    "Colours of a heat map, light where the value is small, dark where it is great, paper where it is NaN."
     heat = np.asarray(heat, float)
     known = np.isfinite(heat)
-    low, high = (heat[known].min(), heat[known].max()) if known.any() else (0.0, 1.0)
-    at = np.where(known, (heat - low) / (high - low if high > low else 1.0), 0.0) * (len(HEAT) - 1)
+    low, high = low_high or ((heat[known].min(), heat[known].max()) if known.any() else (0.0, 1.0))
+    part = np.where(known, (heat - low) / (high - low if high > low else 1.0), 0.0)
+    at = part.clip(0, 1) * (len(HEAT) - 1)
     below = np.minimum(at.astype(int), len(HEAT) - 2)
     part = (at - below)[..., None]
     colours = HEAT[below] * (1 - part) + HEAT[below + 1] * part
     return np.where(known[..., None], colours, PALETTE["paper"])
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #4bcc85f6
+# %% ../../nbs/3_labyrinth/00_env.ipynb #4a5166b6
 def draw_maze(
     passages: np.ndarray,  # (n, n, 4) bool
     position: tuple | None = None,  # (row, col) of the agent
     visited: np.ndarray | None = None,  # (n, n) bool
     heat: np.ndarray | None = None,  # (n, n) numbers, one for each cell
+    heat_range: tuple
+    | None = None,  # values of the lightest and the darkest colour; None: smallest, greatest
     path: list | None = None,  # cells (row, col) in the order in which they were entered
     scale: int = 24,  # pixels along one side of a cell
     fog: bool = False,  # hide what an agent that has been in `visited` cannot know
@@ -171,7 +176,7 @@ def draw_maze(
     wall = max(fine, px // 10 // 2 * 2 + 1)
     colours = np.broadcast_to(np.array(PALETTE["paper"], float), (n, n, 3)).copy()
     if heat is not None:
-        colours = heat_colours(heat)
+        colours = heat_colours(heat, heat_range)
     elif visited is not None:
         colours[np.asarray(visited, bool)] = PALETTE["visited"]
     seen = np.ones((n, n), bool)
