@@ -58,13 +58,13 @@ def numpy_generator(
     """NumPy generator of a named stream; raises as `seed_sequence`."""
     return np.random.default_rng(seed_sequence(seed, *path))
 
-# %% ../../nbs/0_foundations/00_seeding.ipynb #c3194763
+# %% ../../nbs/0_foundations/00_seeding.ipynb #99ffc6c6
 def torch_generator(
     seed: int,  # the run's seed, 0 … 2**32 - 1
     *path: str | int,  # name of the stream
     device: str | torch.device = "cpu",  # where the generator draws: the device of the tensors that it fills
 ) -> torch.Generator:  # generator of that stream
-    """PyTorch generator of a named stream; raises as `seed_sequence`. Global torch randomness stays untouched."""
+    """PyTorch generator of a named stream; raises as `seed_sequence`; torch's global one is not touched."""
     return torch.Generator(device=device).manual_seed(seed_int(seed, *path))
 
 # %% ../../nbs/0_foundations/00_seeding.ipynb #f65fecd5

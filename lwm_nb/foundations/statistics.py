@@ -35,12 +35,12 @@ def iqm(
     cut = len(x) // 4
     return float(x[cut : len(x) - cut].mean())
 
-# %% ../../nbs/0_foundations/03_statistics.ipynb #019c14a3
+# %% ../../nbs/0_foundations/03_statistics.ipynb #08018b86
 def student_interval(
     x,  # (n, ...) values, one a run, at least two
     confidence: float = 0.95,  # share of experiments whose interval holds the true mean, 0–1
 ) -> tuple:  # low and high, shape (...)
-    """Student's t interval for the mean over the first axis; raises ValueError for fewer than two values or NaN."""
+    """Student's t interval for the mean over the first axis; ValueError for under two values or NaN."""
     x = _scores(x, least=2)
     _check_confidence(confidence)
     half = stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(axis=0, ddof=1) / np.sqrt(len(x))
@@ -53,7 +53,7 @@ def _check_confidence(confidence):
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}: use for example 0.95")
 
-# %% ../../nbs/0_foundations/03_statistics.ipynb #ca439349
+# %% ../../nbs/0_foundations/03_statistics.ipynb #dc238057
 def bootstrap_interval(
     scores,  # (n,) values, or (runs, tasks): resampled within each task
     statistic: Callable = np.mean,  # maps an array of that shape to one number
@@ -61,9 +61,9 @@ def bootstrap_interval(
     resamples: int = 2000,  # how many data sets are drawn
     seed: int = 0,  # of the resampling
 ) -> tuple[float, float]:  # low and high
-    """Stratified percentile bootstrap (Efron 1979; Agarwal et al. 2021); raises ValueError for NaN or no scores.
+    """Stratified percentile bootstrap (Efron 1979; Agarwal et al. 2021); ValueError for NaN or no scores.
 
-    It cannot reach beyond the data: with fewer than about ten values it is too narrow, see `student_interval`.
+    It cannot reach beyond the data: with fewer than ten values it is too narrow, see `student_interval`.
     """
     scores = _scores(scores)
     _check_confidence(confidence)
@@ -79,14 +79,14 @@ def bootstrap_interval(
     low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(low), float(high)
 
-# %% ../../nbs/0_foundations/03_statistics.ipynb #c60ed015
+# %% ../../nbs/0_foundations/03_statistics.ipynb #b33af8bd
 def probability_of_improvement(
     x,  # (n,) or (n, tasks) scores of the first method
     y,  # (m,) or (m, tasks) scores of the second
 ) -> float:  # 0–1, ½ when there is no difference
-    """P(X > Y) + ½ P(X = Y) over pairs of runs, averaged over tasks (Agarwal et al. 2021; Mann–Whitney U / nm).
+    """P(X > Y) + ½ P(X = Y) over pairs of runs, mean over tasks (Agarwal et al. 2021; Mann–Whitney U / nm).
 
-    Higher counts as better: for numbers of steps, give the other method first. Raises ValueError for unequal tasks.
+    Higher counts as better: for numbers of steps, give the other method first. ValueError for unequal tasks.
     """
     x, y = _scores(x, what="x"), _scores(y, what="y")
     if x.shape[1:] != y.shape[1:] or x.ndim > 2:
@@ -109,10 +109,10 @@ def performance_profile(
     scores = np.sort(_scores(scores).ravel())
     return 1 - np.searchsorted(scores, np.asarray(taus, dtype=float), "right") / len(scores)
 
-# %% ../../nbs/0_foundations/03_statistics.ipynb #21a589ac
+# %% ../../nbs/0_foundations/03_statistics.ipynb #5b156346
 def summary(
     x,  # (n,) values: one a seed, or one an episode
-    interval: Callable = student_interval,  # of the mean: student_interval over seeds, bootstrap_interval over episodes
+    interval: Callable = student_interval,  # of the mean; bootstrap_interval for episodes
 ) -> dict:  # n, mean, low, high, median, iqm; low and high are NaN for a single value
     """All that a table shows of a list of numbers; raises ValueError for no numbers or NaN."""
     x = _scores(x).ravel()
