@@ -3,13 +3,13 @@
 # %% auto #0
 __all__ = ['METHOD_COLOURS', 'FALLBACK', 'INK', 'QUIET', 'CARD', 'STYLE', 'colour', 'use_style', 'learning_curves']
 
-# %% ../../nbs/0_foundations/04_plotting.ipynb #8db720c4
+# %% ../../nbs/0_foundations/04_plotting.ipynb #5a0f02ea
 import hashlib
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from scipy.optimize import isotonic_regression
 
 from .statistics import student_interval
@@ -96,7 +96,7 @@ def _spread(wanted, gap, low, high):
     placed[order] = np.clip(moved, low, max(low, high - steps[-1])) + steps
     return placed
 
-# %% ../../nbs/0_foundations/04_plotting.ipynb #dc43e237
+# %% ../../nbs/0_foundations/04_plotting.ipynb #b5ff5010
 def _check_curve(name, curve):
     try:
         x, ys = (np.asarray(part, dtype=float) for part in curve)
@@ -191,6 +191,8 @@ def learning_curves(
     low, high = ax.get_ylim()
     if right >= 10_000:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+    elif all((x == x.round()).all() for x, _ in curves.values()):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if logy:
         _log_ticks(ax, low, high)
     ax.set(xlabel=xlabel, ylabel=ylabel)
