@@ -434,7 +434,7 @@ ORACLES = {
     "known map": KnownMap,
 }
 
-# %% ../../nbs/3_labyrinth/01_oracles.ipynb #e55fe7b6
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #bc85120d
 class SyncLabyrinths(SyncVectorEnv):
     "Plain `Labyrinth`s, stepped one after the other, behind the interface of `LabyrinthVectorEnv`."
 
@@ -444,8 +444,12 @@ class SyncLabyrinths(SyncVectorEnv):
         **settings,  # of each `Labyrinth`
     ):
         super().__init__([lambda: Labyrinth(**settings)] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
-        self.size, self.obs_noise, self.max_steps = (
-            getattr(self.envs[0], name) for name in ("size", "obs_noise", "max_steps")
+        one = self.envs[0]
+        self.size, self.braid, self.obs_noise, self.max_steps = (
+            one.size,
+            one.braid,
+            one.obs_noise,
+            one.max_steps,
         )
 
     @property
