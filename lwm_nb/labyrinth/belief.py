@@ -54,18 +54,19 @@ def enumerate_mazes(
     passages.flags.writeable = probability.flags.writeable = False
     return passages, probability
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #197b256c
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #4eb31f43
 @dataclass(frozen=True)
 class Maps:
     "All occurrences of connected sets of cells in mazes, sorted by maze and set, and the distinct maps they make."
 
     size: int  # cells along one side n
-    maze: np.ndarray  # (P,) int32, maze of the occurrence
-    cells: np.ndarray  # (P,) int32, bit c is set: cell c (row by row) belongs to it
-    key: np.ndarray  # (P,) int32, which map
+    maze: np.ndarray  # (P,) int64, maze of the occurrence
+    begin: np.ndarray  # (M + 1,) int64, where each maze's occurrences begin
+    cells: np.ndarray  # (P,) int64, bit c is set: cell c (row by row) belongs to it
+    key: np.ndarray  # (P,) int64, which map
     weight: np.ndarray  # (P,) probability of the maze
     words: np.ndarray  # (K,) uint64, the maps: four bits for each cell, in the upper left corner, sorted
-    shift: np.ndarray  # (2**(n*n),) int8, cells by which a set moves to get into the corner
+    shift: np.ndarray  # (2**(n*n),) int64, cells by which a set moves to get into the corner
 
 
 def all_maps(
@@ -90,12 +91,10 @@ def all_maps(
     full = member @ (np.uint64(15) << four)
     words = (nibbles.sum(1)[maze] & full[cells]) >> (4 * shift[cells]).astype(np.uint64)
     words, key = np.unique(words, return_inverse=True)
-    return Maps(
-        size, maze.astype(np.int32), cells.astype(np.int32), key.astype(np.int32), probability[maze], words,
-        shift.astype(np.int8),
-    )  # fmt: skip
+    begin = np.searchsorted(maze, np.arange(len(passages) + 1))
+    return Maps(size, maze, begin, cells, key, probability[maze], words, shift)
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #4355af8f
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #276a7078
 @compiled
 def _find(cells, low, high, wanted):
     "Index of `wanted` in the sorted stretch low..high."
@@ -109,19 +108,49 @@ def _find(cells, low, high, wanted):
 
 
 @compiled
-def _solve(order, members, group, begin, maze, cells, key, weight, words, shift, size, value, move):
+def _sweep(word, new, epsilon, size, value, move):
+    "Best value and move at each cell of one map, where `new` (n*n, 4) is what lies behind its openings."
+    count = size * size
+    delta = (-1, size, 1, -size)
+    value[:] = 1e6
+    follow = np.empty(4)
+    change = 1.0
+    while change > 1e-12:
+        change = 0.0
+        for cell in range(count):
+            bits = np.int64(word >> np.uint64(4 * cell)) & 15
+            if bits == 0:
+                continue
+            for a in range(4):
+                if not bits >> a & 1:
+                    follow[a] = value[cell]
+                elif new[cell, a] > 0:
+                    follow[a] = new[cell, a] - 1
+                else:
+                    follow[a] = value[cell + delta[a]]
+            best = 0
+            for a in range(1, 4):
+                if follow[a] < follow[best] - 1e-9:
+                    best = a
+            cost = 1 + (1 - epsilon) * follow[best] + epsilon * follow.mean()
+            change = max(change, abs(cost - value[cell]))
+            value[cell], move[cell] = cost, best
+
+
+@compiled
+def _solve(order, members, group, begin, maze, cells, key, weight, words, shift, epsilon, size, value, move):
     "Fill value and move (K, n*n), maps of many cells first."
     count = size * size
     delta = (-1, size, 1, -size)
-    quality = np.empty((count, 4))
-    back, far, queue = np.empty(count, np.int64), np.empty(count, np.int64), np.empty(count, np.int64)
+    new = np.empty((count, 4))
     for k in order:
         word, total = words[k], 0.0
-        quality[:] = 0.0
+        new[:] = 0.0
+        for j in range(group[k], group[k + 1]):
+            total += weight[members[j]]
         for j in range(group[k], group[k + 1]):
             i = members[j]
             inside, corner, m = cells[i], shift[cells[i]], maze[i]
-            total += weight[i]
             for cell in range(count):
                 if inside >> cell & 1:
                     bits = np.int64(word >> np.uint64(4 * (cell - corner)))
@@ -130,28 +159,9 @@ def _solve(order, members, group, begin, maze, cells, key, weight, words, shift,
                         if bits >> a & 1 and not inside >> to & 1:
                             grown = inside | 1 << to
                             after = key[_find(cells, begin[m], begin[m + 1], grown)]
-                            quality[cell - corner, a] += weight[i] * value[after, to - shift[grown]]
-        value[k] = np.inf
-        for door in range(4 * count):
-            cell, action = door // 4, door % 4
-            if not (inside >> cell & 1 and word >> np.uint64(4 * (cell - corner) + action) & np.uint64(1)):
-                continue
-            if inside >> cell + delta[action] & 1:
-                continue
-            queue[0], far[cell], back[cell] = cell, 0, action
-            tail, head = 1, 0
-            while head < tail:
-                at = queue[head]
-                head += 1
-                cost = far[at] + 1 + quality[cell - corner, action] / total
-                if cost < value[k, at - corner] - 1e-9:
-                    value[k, at - corner], move[k, at - corner] = cost, back[at]
-                for a in range(4):
-                    to = at + delta[a]
-                    through = word >> np.uint64(4 * (at - corner) + a) & np.uint64(1)
-                    if through and inside >> to & 1 and not (at != cell and a == back[at]):
-                        queue[tail], far[to], back[to] = to, far[at] + 1, (a + 2) % 4
-                        tail += 1
+                            share = weight[i] / total
+                            new[cell - corner, a] += share * (1 + value[after, to - shift[grown]])
+        _sweep(word, new, epsilon, size, value[k], move[k])
 
 
 @dataclass(frozen=True)
@@ -159,7 +169,7 @@ class Solution:
     "The best explorer of labyrinths of one size."
 
     maps: Maps  # all maps
-    value: np.ndarray  # (K, n*n) expected steps to go with this map from this cell; inf where no map is
+    value: np.ndarray  # (K, n*n) expected steps to go with this map from this cell
     move: np.ndarray  # (K, n*n) int8, the best action
     steps: float  # expected steps of an episode
 
@@ -167,8 +177,11 @@ class Solution:
 @functools.lru_cache
 def solve(
     size: int,  # cells along one side n: 2, 3 or 4
+    epsilon: float = 0.0,  # probability that an action is replaced by a uniformly random one, 0..1
 ) -> Solution:  # exact up to rounding
     "Exact dynamic programming over all maps; `ValueError` as `enumerate_mazes`. Computed once a process."
+    if not 0 <= epsilon <= 1:
+        raise ValueError(f"epsilon is {epsilon}: choose a probability from 0 to 1.")
     maps = all_maps(size)
     cells_in = np.zeros(len(maps.words), np.int64)
     cells_in[maps.key] = np.bitwise_count(maps.cells)
@@ -176,16 +189,15 @@ def solve(
     order = np.argsort(-cells_in, kind="stable")[np.count_nonzero(cells_in == size**2) :]
     members = np.argsort(maps.key, kind="stable")
     group = np.searchsorted(maps.key[members], np.arange(len(maps.words) + 1))
-    begin = np.searchsorted(maps.maze, np.arange(maps.maze.max() + 2))
     _solve(
-        order, members, group, begin, maps.maze, maps.cells, maps.key, maps.weight, maps.words,
-        maps.shift.astype(np.int64), size, value, move,
+        order, members, group, maps.begin, maps.maze, maps.cells, maps.key, maps.weight, maps.words,
+        maps.shift, float(epsilon), size, value, move,
     )  # fmt: skip
     single = np.bitwise_count(maps.cells) == 1
     steps = maps.weight[single] @ value[maps.key[single], 0] / size**2
     return Solution(maps, value, move, float(steps))
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #83a9912a
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #d35a3b98
 @compiled
 def _look_up(doors, count, here, width, size, words, move, action):
     "Best moves from the table; returns the first labyrinth whose map is not in it, or -1."
@@ -212,13 +224,14 @@ class BayesOptimal(MapPolicy):
     def __init__(
         self,
         size: int,  # cells along one side n: 2, 3 or 4
+        epsilon: float = 0.0,  # share of random actions that it reckons with, 0..1
     ):
         super().__init__()
-        self.size, self.solution = size, solve(size)
+        self.size, self.solution = size, solve(size, epsilon)
 
     @property
     def value(self) -> float:  # steps
-        "Exact expected steps of an episode without random actions."
+        "Exact expected steps of an episode with that share of random actions."
         return self.solution.steps
 
     def begin(
@@ -243,13 +256,12 @@ class BayesOptimal(MapPolicy):
             raise ValueError(f"Labyrinth {strange} cannot have been carved by `carve`: no such map is known.")
         return action
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #66443030
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #5ac8881f
 @compiled
 def _walk(passages, begin, maze, cells, key, shift, move, epsilon, size, steps):
     count = size * size
     delta = (-1, size, 1, -size)
-    for back in range(len(cells)):
-        i = len(cells) - 1 - back
+    for i in range(len(cells) - 1, -1, -1):
         inside = cells[i]
         if inside == (1 << count) - 1:
             continue
@@ -268,26 +280,35 @@ def _walk(passages, begin, maze, cells, key, shift, move, epsilon, size, steps):
                 elif inside >> to & 1:
                     system[cell, to] -= chance
                 else:
-                    grown = inside | 1 << to
-                    right[cell] += chance * steps[_find(cells, begin[maze[i]], begin[maze[i] + 1], grown), to]
+                    after = _find(cells, begin[maze[i]], begin[maze[i] + 1], inside | 1 << to)
+                    right[cell] += chance * steps[after, to]
         steps[i] = np.linalg.solve(system, right)
 
 
 def expected_steps(
     size: int,  # cells along one side n: 2, 3 or 4
-    epsilon: float,  # probability that a uniformly random action is taken instead, 0..1
+    epsilon: float,  # share of uniformly random actions, 0..1; at 1 this is the uniform random policy
+    reckoned: float = 0.0,  # the share that `BayesOptimal` reckons with, 0..1
 ) -> float:  # mean steps of an episode without a time limit
-    "What `BayesOptimal` needs when some of its actions are replaced; at epsilon 1 this is the uniform random policy."
+    "What `BayesOptimal(size, reckoned)` needs when it is played with epsilon; `ValueError` as `solve`."
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is {epsilon}: choose a probability from 0 to 1.")
-    best, maps = solve(size), solve(size).maps
+    best = solve(size, reckoned)
+    maps = best.maps
     passages = enumerate_mazes(size)[0].reshape(-1, size**2, 4)
-    begin = np.searchsorted(maps.maze, np.arange(maps.maze.max() + 2))
     steps = np.zeros((len(maps.cells), size**2))
     _walk(
-        passages, begin, maps.maze, maps.cells.astype(np.int64), maps.key, maps.shift.astype(np.int64), best.move,
-        float(epsilon), size, steps,
-    )  # fmt: skip
+        passages,
+        maps.begin,
+        maps.maze,
+        maps.cells,
+        maps.key,
+        maps.shift,
+        best.move,
+        float(epsilon),
+        size,
+        steps,
+    )
     single = np.flatnonzero(np.bitwise_count(maps.cells) == 1)
     cell = np.log2(maps.cells[single]).astype(int)
     return float(maps.weight[single] @ steps[single, cell] / size**2)
