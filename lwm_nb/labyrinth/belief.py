@@ -13,7 +13,7 @@ import numpy as np
 from .env import MOVES, compiled
 from .oracles import MapPolicy
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #48324370
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #a21a1f3c
 EXACT_SIZES = (2, 3, 4)
 
 
@@ -21,7 +21,7 @@ EXACT_SIZES = (2, 3, 4)
 def enumerate_mazes(
     size: int,  # cells along one side n: 2, 3 or 4
 ) -> tuple[np.ndarray, np.ndarray]:  # passages (M, n, n, 4) bool and their probabilities (M,), both read-only
-    "Every maze that `carve` can make without braid, with its exact probability; `ValueError` for other sizes."
+    "Every maze that `carve` can make without braid, and its exact probability; `ValueError` for other sizes."
     if size not in EXACT_SIZES:
         raise ValueError(
             f"size is {size!r}: mazes are enumerated for 2, 3 and 4 only, their number explodes."
@@ -54,10 +54,10 @@ def enumerate_mazes(
     passages.flags.writeable = probability.flags.writeable = False
     return passages, probability
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #4eb31f43
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #154309fb
 @dataclass(frozen=True)
 class Maps:
-    "All occurrences of connected sets of cells in mazes, sorted by maze and set, and the distinct maps they make."
+    "All occurrences of connected sets of cells in mazes, by maze and set, and the distinct maps they make."
 
     size: int  # cells along one side n
     maze: np.ndarray  # (P,) int64, maze of the occurrence

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['LEFT', 'DOWN', 'RIGHT', 'UP', 'MOVES', 'ACTION_NAMES', 'MIN_SIZE', 'MAX_SIZE', 'PALETTE', 'HEAT', 'ENV_ID',
-           'check_settings', 'carve', 'check_passages', 'check_positions', 'heat_colours', 'draw_maze', 'Labyrinth',
-           'check_action', 'check_options', 'maze_text', 'compiled', 'next_bits', 'next_below', 'carve_into',
+           'check_settings', 'carve', 'check_passages', 'check_positions', 'heat_colours', 'draw_maze', 'check_action',
+           'check_options', 'maze_text', 'Labyrinth', 'compiled', 'next_bits', 'next_below', 'carve_into',
            'carve_batch', 'LabyrinthVectorEnv', 'for_each']
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #cb8fbc82
@@ -49,13 +49,13 @@ def check_settings(
     if start not in ("random", "corner"):
         raise ValueError(f'start is {start!r}: choose "random" (any cell) or "corner" (the cell 0, 0).')
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #2744d5bf
+# %% ../../nbs/3_labyrinth/00_env.ipynb #1202bcd3
 def carve(
     size: int,  # cells along one side n, 2..64
     rng: np.random.Generator,  # source of all random choices
     braid: float = 0.0,  # share of the (n-1)² inner walls left that is removed, 0..1, rounded to whole walls
 ) -> np.ndarray:  # passages (n, n, 4) bool: can one go LEFT, DOWN, RIGHT, UP from this cell
-    "One maze by randomised depth-first search from cell (0, 0); the plain version that the fast one is tested on."
+    "One maze by randomised depth-first search from cell (0, 0); the plain version."
     check_settings(size, braid)
     passages = np.zeros((size, size, 4), bool)
     dug = {(0, 0)}
@@ -82,12 +82,12 @@ def carve(
         passages[row + MOVES[action][0], col + MOVES[action][1], (action + 2) % 4] = True
     return passages
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #f4d41ca4
+# %% ../../nbs/3_labyrinth/00_env.ipynb #66bae381
 def check_passages(
     passages: np.ndarray,  # (..., n, n, 4), bool or 0/1
     size: int,  # the n that it has to have
 ) -> np.ndarray:  # the same as a bool array
-    "Refuse what is not a maze of this size: wrong shape, one-sided doors, doors to the outside, cells cut off."
+    "Refuse what is not a maze of this size (shape, one-sided doors, doors to the outside, cut off cells)."
     passages = np.asarray(passages)
     if passages.shape[-3:] != (size, size, 4):
         raise ValueError(
@@ -218,6 +218,46 @@ def draw_maze(
     small = canvas[:side, :side].reshape(side // fine, fine, side // fine, fine, 3).mean((1, 3))
     return small.round().astype(np.uint8)
 
+# %% ../../nbs/3_labyrinth/00_env.ipynb #ac5c11d1
+def check_action(
+    action: int,  # what the caller gave
+) -> int:  # the same as a plain int, 0..3
+    "Refuse what is not one of the four actions: `ValueError`."
+    try:
+        index = operator.index(action)
+    except TypeError:
+        index = -1
+    if not 0 <= index < 4:
+        raise ValueError(f"action is {action!r}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
+    return index
+
+
+def check_options(
+    options: dict | None,  # what was given to reset
+) -> dict:  # the same, empty when there was none
+    "Refuse options of `reset` that would be ignored: `ValueError`."
+    options = options or {}
+    unknown = set(options) - {"passages", "position"}
+    if unknown:
+        raise ValueError(f'reset has no option {sorted(unknown)[0]!r}: choose "passages" or "position".')
+    return options
+
+
+def maze_text(
+    passages: np.ndarray,  # (n, n, 4) bool
+    position: tuple | None = None,  # (row, col) of the agent
+    visited: np.ndarray | None = None,  # (n, n) bool
+) -> str:  # 2n+1 lines of 2n+1 characters: # wall, @ agent, . visited
+    "A maze in characters, as the paper's code prints it."
+    n = len(passages)
+    text = np.full((2 * n + 1, 2 * n + 1), "#")
+    text[1::2, 1::2] = " " if visited is None else np.where(visited, ".", " ")
+    text[1::2, 2:-1:2] = np.where(passages[:, :-1, RIGHT], " ", "#")
+    text[2:-1:2, 1::2] = np.where(passages[:-1, :, DOWN], " ", "#")
+    if position is not None:
+        text[2 * position[0] + 1, 2 * position[1] + 1] = "@"
+    return "\n".join("".join(line) for line in text)
+
 # %% ../../nbs/3_labyrinth/00_env.ipynb #fd4b58f9
 class Labyrinth(gym.Env):
     "A new maze each episode, seen through four bits; visit every cell. Ermolov & Sebe 2020, section 4.1."
@@ -305,46 +345,6 @@ class Labyrinth(gym.Env):
         if self.render_mode == "rgb_array":
             return draw_maze(self.passages, self.position, self.visited, self.heat)
         return None
-
-# %% ../../nbs/3_labyrinth/00_env.ipynb #ac5c11d1
-def check_action(
-    action: int,  # what the caller gave
-) -> int:  # the same as a plain int, 0..3
-    "Refuse what is not one of the four actions: `ValueError`."
-    try:
-        index = operator.index(action)
-    except TypeError:
-        index = -1
-    if not 0 <= index < 4:
-        raise ValueError(f"action is {action!r}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
-    return index
-
-
-def check_options(
-    options: dict | None,  # what was given to reset
-) -> dict:  # the same, empty when there was none
-    "Refuse options of `reset` that would be ignored: `ValueError`."
-    options = options or {}
-    unknown = set(options) - {"passages", "position"}
-    if unknown:
-        raise ValueError(f'reset has no option {sorted(unknown)[0]!r}: choose "passages" or "position".')
-    return options
-
-
-def maze_text(
-    passages: np.ndarray,  # (n, n, 4) bool
-    position: tuple | None = None,  # (row, col) of the agent
-    visited: np.ndarray | None = None,  # (n, n) bool
-) -> str:  # 2n+1 lines of 2n+1 characters: # wall, @ agent, . visited
-    "A maze in characters, as the paper's code prints it."
-    n = len(passages)
-    text = np.full((2 * n + 1, 2 * n + 1), "#")
-    text[1::2, 1::2] = " " if visited is None else np.where(visited, ".", " ")
-    text[1::2, 2:-1:2] = np.where(passages[:, :-1, RIGHT], " ", "#")
-    text[2:-1:2, 1::2] = np.where(passages[:-1, :, DOWN], " ", "#")
-    if position is not None:
-        text[2 * position[0] + 1, 2 * position[1] + 1] = "@"
-    return "\n".join("".join(line) for line in text)
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #11ec3f3b
 def compiled(
@@ -452,7 +452,7 @@ def carve_batch(
     _carve_all(passages, size, round(braid * (size - 1) ** 2), state)
     return passages.reshape(number, size, size, 4)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #aaa150fe
+# %% ../../nbs/3_labyrinth/00_env.ipynb #2637e6ca
 @compiled
 def _move(actions, words, visited, cell, left, steps, size, max_steps, obs, ended, length):
     "Move everywhere. Number of episodes that ended, or -1 (nothing moved) when an action is not 0..3."
@@ -596,8 +596,8 @@ class LabyrinthVectorEnv(VectorEnv):
     ]:  # obs, reward, terminated, truncated, info
         """Move in all labyrinths; where an episode ends, the next one begins.
 
-        info: `final_obs` (N, 4) int8, what the step led to before any new beginning; `_final_obs` (N,) bool, where
-        an episode ended; `episode_length` (N,) int64, its steps, 0 elsewhere.
+        info: `final_obs` (N, 4) int8, what the step led to before any new beginning; `_final_obs` (N,) bool,
+        where an episode ended; `episode_length` (N,) int64, its steps, 0 elsewhere.
         """
         actions, n = np.asarray(actions), self.num_envs
         if actions.shape != (n,) or actions.dtype.kind not in "iu":
@@ -609,8 +609,8 @@ class LabyrinthVectorEnv(VectorEnv):
             raise RuntimeError("No episode is under way: call reset() before step().")
         obs, ended, length = np.empty((2, n), np.uint32), np.empty((3, n), bool), np.empty(n, np.int64)
         count = _move(
-            actions.astype(np.int64, copy=False), self._words, self._visited, self._cell, self._left, self.steps,
-            self.size, self.max_steps, obs, ended, length,
+            actions.astype(np.int64, copy=False), self._words, self._visited, self._cell, self._left,
+            self.steps, self.size, self.max_steps, obs, ended, length,
         )  # fmt: skip
         if count < 0:
             wrong = np.flatnonzero((actions < 0) | (actions > 3))[0]

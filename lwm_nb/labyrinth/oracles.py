@@ -126,7 +126,7 @@ class WallFollower:
     def observe(self, actions):
         self.executed = np.asarray(actions)
 
-# %% ../../nbs/3_labyrinth/01_oracles.ipynb #92f74eaf
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #33715111
 @compiled
 def _follow(first, bits, executed, doors, count, here, width):
     "Move on the map by the executed actions, wipe it at first observations, then enter what is seen."
@@ -159,7 +159,7 @@ class MapPolicy:
         self.rng = numpy_generator(self.seed, "ties", type(self).__name__)
         if env.obs_noise > 0:
             raise ValueError(
-                f"obs_noise is {env.obs_noise}: {type(self).__name__} believes what it sees, give it obs_noise=0."
+                f"obs_noise is {env.obs_noise}: {type(self).__name__} believes what it sees, use obs_noise=0."
             )
         self.width = 2 * env.size - 1
         self.doors = np.zeros((env.num_envs, self.width**2), np.int8)
@@ -264,10 +264,10 @@ class LeastVisited(MapPolicy):
         _least_visited(bits, self.count, self.here, self.width, self.rng.random(len(bits)), action)
         return action
 
-# %% ../../nbs/3_labyrinth/01_oracles.ipynb #ce1964db
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #a69a161e
 @compiled
 def _nearest_new(doors, count, here, width, chance, action):
-    "First move of a shortest way through `doors` to a cell with count 0; ties between such cells by `chance`."
+    "First move of a shortest way through `doors` to a cell with count 0; ties between cells by `chance`."
     delta = (-1, width, 1, -width)
     cells = doors.shape[1]
     queue, move, far = np.empty(cells, np.int64), np.empty(cells, np.int64), np.empty(cells, np.int64)
