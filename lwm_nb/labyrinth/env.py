@@ -452,9 +452,9 @@ def carve_batch(
     _carve_all(passages, size, round(braid * (size - 1) ** 2), state)
     return passages.reshape(number, size, size, 4)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #2637e6ca
+# %% ../../nbs/3_labyrinth/00_env.ipynb #1198b82b
 @compiled
-def _move(actions, words, visited, cell, left, steps, size, max_steps, obs, ended, length):
+def _move(actions, words, visited, track, size, max_steps, obs, ended, length):
     "Move everywhere. Number of episodes that ended, or -1 (nothing moved) when an action is not 0..3."
     wrong = np.int64(0)
     for i in range(len(actions)):
@@ -462,7 +462,7 @@ def _move(actions, words, visited, cell, left, steps, size, max_steps, obs, ende
     if wrong & ~3:
         return -1
     words, visited, cells = words.ravel(), visited.ravel(), size * size
-    count = 0
+    cell, left, steps = track[0], track[1], track[2]
     for i in range(len(actions)):
         action, here = actions[i], cell[i]
         way = (action == RIGHT) - (action == LEFT) + size * ((action == DOWN) - (action == UP))
@@ -471,28 +471,29 @@ def _move(actions, words, visited, cell, left, steps, size, max_steps, obs, ende
         at = np.uint64(i * cells + here)
         left[i] -= not visited[at]
         visited[at] = True
+        obs[0, i] = obs[1, i] = words[at]
+    count = 0
+    for i in range(len(actions)):
         steps[i] += 1
         terminated = left[i] == 0
-        truncated = (not terminated) & (steps[i] >= max_steps)
-        ended[0, i], ended[1, i], ended[2, i] = terminated, truncated, terminated | truncated
-        length[i] = steps[i] * (terminated | truncated)
-        obs[0, i] = obs[1, i] = words[at]
-        count += terminated | truncated
+        over = terminated | (steps[i] >= max_steps)
+        ended[0, i], ended[1, i], ended[2, i] = terminated, over & (not terminated), over
+        length[i] = steps[i] * over
+        count += over
     return count
 
 
 @compiled
-def _begin(which, passages, words, visited, cell, left, steps, size, doors, random_start, state, obs):
+def _begin(which, passages, words, visited, track, size, doors, random_start, state, obs):
     "Carve, place and look, in the labyrinths of `which`."
     for i in range(len(which)):
         if which[i]:
             carve_into(passages[i], size, doors, state[i])
-            cell[i] = next_below(state[i], 0, size * size) if random_start else 0
+            cell = next_below(state[i], 0, size * size) if random_start else 0
             visited[i] = False
-            visited[i, cell[i]] = True
-            left[i] = size * size - 1
-            steps[i] = 0
-            obs[i] = words[i, cell[i]]
+            visited[i, cell] = True
+            track[0, i], track[1, i], track[2, i] = cell, size * size - 1, 0
+            obs[i] = words[i, cell]
 
 
 @compiled
@@ -532,7 +533,8 @@ class LabyrinthVectorEnv(VectorEnv):
         self._words = np.zeros((n, cells), "<u4")
         self._doors = self._words.view(bool).reshape(n, cells, 4)
         self._visited = np.zeros((n, cells), bool)
-        self._cell, self._left, self.steps = np.zeros((3, n), np.int64)
+        self._track = np.zeros((3, n), np.int64)
+        self._cell, _, self.steps = self._track
         self._everywhere, self._reward = np.ones(n, bool), np.full(n, -1, np.float32)
         self._state, self._begun = None, False
 
@@ -583,8 +585,8 @@ class LabyrinthVectorEnv(VectorEnv):
     def _restart(self, which, obs):
         removed, anywhere = round(self.braid * (self.size - 1) ** 2), self.start == "random"
         _begin(
-            which, self._doors, self._words, self._visited, self._cell, self._left, self.steps, self.size,
-            removed, anywhere, self._state, obs,
+            which, self._doors, self._words, self._visited, self._track, self.size, removed, anywhere,
+            self._state, obs,
         )  # fmt: skip
         return obs
 
@@ -609,8 +611,8 @@ class LabyrinthVectorEnv(VectorEnv):
             raise RuntimeError("No episode is under way: call reset() before step().")
         obs, ended, length = np.empty((2, n), np.uint32), np.empty((3, n), bool), np.empty(n, np.int64)
         count = _move(
-            actions.astype(np.int64, copy=False), self._words, self._visited, self._cell, self._left,
-            self.steps, self.size, self.max_steps, obs, ended, length,
+            actions.astype(np.int64, copy=False), self._words, self._visited, self._track, self.size,
+            self.max_steps, obs, ended, length,
         )  # fmt: skip
         if count < 0:
             wrong = np.flatnonzero((actions < 0) | (actions > 3))[0]
