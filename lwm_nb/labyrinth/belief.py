@@ -13,19 +13,17 @@ import numpy as np
 from .env import MOVES, compiled
 from .oracles import MapPolicy
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #a21a1f3c
-EXACT_SIZES = (2, 3, 4)
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #637670e6
+EXACT_SIZES = (2, 3, 4, 5)
 
 
 @functools.lru_cache
 def enumerate_mazes(
-    size: int,  # cells along one side n: 2, 3 or 4
+    size: int,  # cells along one side n, 2..5
 ) -> tuple[np.ndarray, np.ndarray]:  # passages (M, n, n, 4) bool and their probabilities (M,), both read-only
     "Every maze that `carve` can make without braid, and its exact probability; `ValueError` for other sizes."
     if size not in EXACT_SIZES:
-        raise ValueError(
-            f"size is {size!r}: mazes are enumerated for 2, 3 and 4 only, their number explodes."
-        )
+        raise ValueError(f"size is {size!r}: mazes are enumerated for 2 to 5 only, their number explodes.")
     cells = [(row, col) for row in range(size) for col in range(size)]
     number = {cell: i for i, cell in enumerate(cells)}
     near = [[number.get((row + down, col + right)) for down, right in MOVES] for row, col in cells]
@@ -47,54 +45,113 @@ def enumerate_mazes(
     mazes = {}
     for (_, doors), probability in states.items():
         mazes[doors] = mazes.get(doors, 0) + probability
-    words = np.array(sorted(mazes), np.uint64)
-    bits = words[:, None, None] >> np.arange(4 * size**2, dtype=np.uint64).reshape(-1, 4) & np.uint64(1)
-    passages = bits.astype(bool).reshape(-1, size, size, 4)
-    probability = np.array([float(mazes[int(word)]) for word in words])
+    bits = [[doors >> i & 1 for i in range(4 * size**2)] for doors in sorted(mazes)]
+    passages = np.array(bits, bool).reshape(-1, size, size, 4)
+    probability = np.array([float(mazes[doors]) for doors in sorted(mazes)])
     passages.flags.writeable = probability.flags.writeable = False
     return passages, probability
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #154309fb
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #899a1ffe
 @dataclass(frozen=True)
 class Maps:
     "All occurrences of connected sets of cells in mazes, by maze and set, and the distinct maps they make."
 
     size: int  # cells along one side n
-    maze: np.ndarray  # (P,) int64, maze of the occurrence
+    maze: np.ndarray  # (P,) int32, maze of the occurrence
     begin: np.ndarray  # (M + 1,) int64, where each maze's occurrences begin
-    cells: np.ndarray  # (P,) int64, bit c is set: cell c (row by row) belongs to it
-    key: np.ndarray  # (P,) int64, which map
-    weight: np.ndarray  # (P,) probability of the maze
-    words: np.ndarray  # (K,) uint64, the maps: four bits for each cell, in the upper left corner, sorted
-    shift: np.ndarray  # (2**(n*n),) int64, cells by which a set moves to get into the corner
+    cells: np.ndarray  # (P,) int32, bit c is set: cell c (row by row) belongs to it; sorted within a maze
+    key: np.ndarray  # (P,) int32, which map
+    weight: np.ndarray  # (M,) probability of the maze
+    words: np.ndarray  # (K,) uint64, the maps, sorted
+    offset: np.ndarray  # (K + 1,) int64, where the cells of each map begin in a table with one entry for each
+
+
+@compiled
+def _mix(low, high):
+    "One word for two; where the second is 0, the first one itself."
+    if high == 0:
+        return low
+    word = (low ^ (low >> np.uint64(31))) * np.uint64(0x9E3779B97F4A7C15) + high * np.uint64(
+        0xD6E8FEB86659FD93
+    )
+    return (word ^ (word >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
+
+
+@compiled
+def _list_maps(doors, size, sets, low, high):
+    "Connected sets of one tree into `sets`, sorted, and their two halves of a word; returns their number."
+    count = size * size
+    delta = (-1, size, 1, -size)
+    order, back = np.zeros(count, np.int64), np.full(count, -1, np.int64)
+    tail = 1
+    for head in range(count):
+        for a in range(4):
+            if doors[order[head], a] and a != back[order[head]]:
+                order[tail] = order[head] + delta[a]
+                back[order[tail]] = (a + 2) % 4
+                tail += 1
+    begin, number = np.zeros(count, np.int64), np.zeros(count, np.int64)
+    top = 0
+    for head in range(count - 1, -1, -1):
+        cell = order[head]
+        begin[cell], number[cell] = top, 1
+        sets[top] = 1 << cell
+        for a in range(4):
+            if doors[cell, a] and a != back[cell]:
+                branch = cell + delta[a]
+                for i in range(number[cell]):
+                    for j in range(number[branch]):
+                        at = begin[cell] + number[cell] * (j + 1) + i
+                        sets[at] = sets[begin[cell] + i] | sets[begin[branch] + j]
+                number[cell] *= 1 + number[branch]
+        top += number[cell]
+    sets[:top].sort()
+    for k in range(top):
+        row, col = size, size
+        for cell in range(count):
+            if sets[k] >> cell & 1:
+                row, col = min(row, cell // size), min(col, cell % size)
+        low[k], high[k] = 0, 0
+        for cell in range(count):
+            if sets[k] >> cell & 1:
+                bits, at = np.uint64(0), cell - row * size - col
+                for a in range(4):
+                    bits |= np.uint64(doors[cell, a]) << np.uint64(a)
+                if at < 16:
+                    low[k] |= bits << np.uint64(4 * at)
+                else:
+                    high[k] |= bits << np.uint64(4 * (at - 16))
+    return top
+
+
+@compiled
+def _list_all(passages, size, sets, low, high, words, begin):
+    for m in range(len(passages)):
+        here = begin[m]
+        number = _list_maps(passages[m], size, sets[here:], low[here:], high[here:])
+        begin[m + 1] = here + number
+        for k in range(here, here + number):
+            words[k] = _mix(low[k], high[k])
 
 
 def all_maps(
-    size: int,  # cells along one side n: 2, 3 or 4
+    size: int,  # cells along one side n, 2..5
 ) -> Maps:  # P occurrences of K maps
     "Every map that an explorer can have drawn; `ValueError` as `enumerate_mazes`."
     passages, probability = enumerate_mazes(size)
-    count = size**2
-    flat = passages.reshape(len(passages), count, 4)
-    one = np.uint64(1) << np.arange(count, dtype=np.uint64)
-    right, down = flat[:, :, 2] @ one, flat[:, :, 1] @ one
-    sets = np.arange(2**count, dtype=np.uint64)
-    member = (sets[:, None] & one).astype(bool)
-    row, col = np.divmod(np.arange(count), size)
-    shift = size * np.where(member, row, size).min(1) + np.where(member, col, size).min(1)
-    doors = np.zeros((len(flat), len(sets)), np.uint8)
-    for steps, side in ((1, right), (size, down)):
-        doors += np.bitwise_count(side[:, None] & sets & sets >> np.uint64(steps))
-    maze, cells = np.nonzero(doors + np.uint8(1) == np.bitwise_count(sets))
-    four = np.uint64(4) * np.arange(count, dtype=np.uint64)
-    nibbles = (flat @ np.array([1, 2, 4, 8], np.uint64)) << four
-    full = member @ (np.uint64(15) << four)
-    words = (nibbles.sum(1)[maze] & full[cells]) >> (4 * shift[cells]).astype(np.uint64)
-    words, key = np.unique(words, return_inverse=True)
-    begin = np.searchsorted(maze, np.arange(len(passages) + 1))
-    return Maps(size, maze, begin, cells, key, probability[maze], words, shift)
+    most = len(passages) * {2: 10, 3: 60, 4: 300, 5: 900}[size]
+    sets, begin = np.empty(most, np.int32), np.zeros(len(passages) + 1, np.int64)
+    halves_and_word = np.empty((3, most), np.uint64)
+    _list_all(passages.reshape(len(passages), -1, 4), size, sets, *halves_and_word, begin)
+    cells, (low, high, words) = sets[: begin[-1]].copy(), halves_and_word[:, : begin[-1]]
+    words, first, key = np.unique(words, return_index=True, return_inverse=True)
+    if (low != low[first][key]).any() or (high != high[first][key]).any():
+        raise RuntimeError("Two maps have the same word: change the constants of _mix.")
+    offset = np.concatenate([[0], np.bitwise_count(cells[first]).cumsum(dtype=np.int64)])
+    maze = np.repeat(np.arange(len(passages), dtype=np.int32), np.diff(begin))
+    return Maps(size, maze, begin, cells, key.astype(np.int32), probability, words, offset)
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #276a7078
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #eefd0157
 @compiled
 def _find(cells, low, high, wanted):
     "Index of `wanted` in the sorted stretch low..high."
@@ -108,7 +165,16 @@ def _find(cells, low, high, wanted):
 
 
 @compiled
-def _sweep(word, new, epsilon, size, value, move):
+def _rank(cells, cell):
+    "How many cells of a set come before this one."
+    number = 0
+    for c in range(cell):
+        number += cells >> c & 1
+    return number
+
+
+@compiled
+def _sweep(doors, inside, new, epsilon, size, value, move):
     "Best value and move at each cell of one map, where `new` (n*n, 4) is what lies behind its openings."
     count = size * size
     delta = (-1, size, 1, -size)
@@ -118,18 +184,17 @@ def _sweep(word, new, epsilon, size, value, move):
     while change > 1e-12:
         change = 0.0
         for cell in range(count):
-            bits = np.int64(word >> np.uint64(4 * cell)) & 15
-            if bits == 0:
+            if not inside >> cell & 1:
                 continue
-            for a in range(4):
-                if not bits >> a & 1:
-                    follow[a] = value[cell]
-                elif new[cell, a] > 0:
-                    follow[a] = new[cell, a] - 1
-                else:
-                    follow[a] = value[cell + delta[a]]
             best = 0
-            for a in range(1, 4):
+            for a in range(4):
+                to = cell + delta[a]
+                if not doors[cell, a]:
+                    follow[a] = value[cell]
+                elif inside >> to & 1:
+                    follow[a] = value[to]
+                else:
+                    follow[a] = new[cell, a]
                 if follow[a] < follow[best] - 1e-9:
                     best = a
             cost = 1 + (1 - epsilon) * follow[best] + epsilon * follow.mean()
@@ -138,92 +203,114 @@ def _sweep(word, new, epsilon, size, value, move):
 
 
 @compiled
-def _solve(order, members, group, begin, maze, cells, key, weight, words, shift, epsilon, size, value, move):
-    "Fill value and move (K, n*n), maps of many cells first."
+def _solve(
+    order, members, group, doors_of, begin, maze, cells, key, weight, offset, epsilon, size, value, move
+):
+    "Fill value and move, maps of many cells first."
     count = size * size
     delta = (-1, size, 1, -size)
-    new = np.empty((count, 4))
+    new, values, moves = np.empty((count, 4)), np.empty(count), np.empty(count, np.int8)
     for k in order:
-        word, total = words[k], 0.0
+        total = 0.0
         new[:] = 0.0
         for j in range(group[k], group[k + 1]):
-            total += weight[members[j]]
+            total += weight[maze[members[j]]]
+        sample = members[group[k]]
+        inside, doors = cells[sample], doors_of[maze[sample]]
         for j in range(group[k], group[k + 1]):
             i = members[j]
-            inside, corner, m = cells[i], shift[cells[i]], maze[i]
+            m, here = maze[i], cells[i]
+            moved = _lowest(here) - _lowest(inside)
             for cell in range(count):
                 if inside >> cell & 1:
-                    bits = np.int64(word >> np.uint64(4 * (cell - corner)))
                     for a in range(4):
-                        to = cell + delta[a]
-                        if bits >> a & 1 and not inside >> to & 1:
-                            grown = inside | 1 << to
+                        if doors[cell, a] and not inside >> cell + delta[a] & 1:
+                            to = cell + moved + delta[a]
+                            grown = here | 1 << to
                             after = key[_find(cells, begin[m], begin[m + 1], grown)]
-                            share = weight[i] / total
-                            new[cell - corner, a] += share * (1 + value[after, to - shift[grown]])
-        _sweep(word, new, epsilon, size, value[k], move[k])
+                            new[cell, a] += weight[m] / total * value[offset[after] + _rank(grown, to)]
+        _sweep(doors, inside, new, epsilon, size, values, moves)
+        at = offset[k]
+        for cell in range(count):
+            if inside >> cell & 1:
+                value[at], move[at] = values[cell], moves[cell]
+                at += 1
+
+
+@compiled
+def _lowest(cells):
+    "Number of the first cell of a set."
+    cell = 0
+    while not cells >> cell & 1:
+        cell += 1
+    return cell
 
 
 @dataclass(frozen=True)
 class Solution:
-    "The best explorer of labyrinths of one size."
+    "The best explorer of labyrinths of one size; one entry for each map and each of its cells (see `Maps.offset`)."
 
     maps: Maps  # all maps
-    value: np.ndarray  # (K, n*n) expected steps to go with this map from this cell
-    move: np.ndarray  # (K, n*n) int8, the best action
+    value: np.ndarray  # (S,) expected steps to go with this map from this cell
+    move: np.ndarray  # (S,) int8, the best action
     steps: float  # expected steps of an episode
 
 
 @functools.lru_cache
 def solve(
-    size: int,  # cells along one side n: 2, 3 or 4
+    size: int,  # cells along one side n, 2..5; 5 takes minutes and gigabytes
     epsilon: float = 0.0,  # probability that an action is replaced by a uniformly random one, 0..1
 ) -> Solution:  # exact up to rounding
     "Exact dynamic programming over all maps; `ValueError` as `enumerate_mazes`. Computed once a process."
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is {epsilon}: choose a probability from 0 to 1.")
     maps = all_maps(size)
-    cells_in = np.zeros(len(maps.words), np.int64)
-    cells_in[maps.key] = np.bitwise_count(maps.cells)
-    value, move = np.zeros((len(maps.words), size**2)), np.zeros((len(maps.words), size**2), np.int8)
-    order = np.argsort(-cells_in, kind="stable")[np.count_nonzero(cells_in == size**2) :]
+    number = np.diff(maps.offset)
+    value, move = np.zeros(maps.offset[-1]), np.zeros(maps.offset[-1], np.int8)
+    order = np.argsort(-number, kind="stable")[np.count_nonzero(number == size**2) :]
     members = np.argsort(maps.key, kind="stable")
-    group = np.searchsorted(maps.key[members], np.arange(len(maps.words) + 1))
+    group = np.concatenate([[0], np.bincount(maps.key).cumsum()])
+    passages = enumerate_mazes(size)[0].reshape(-1, size**2, 4)
     _solve(
-        order, members, group, maps.begin, maps.maze, maps.cells, maps.key, maps.weight, maps.words,
-        maps.shift, float(epsilon), size, value, move,
+        order, members, group, passages, maps.begin, maps.maze, maps.cells, maps.key, maps.weight, maps.offset,
+        float(epsilon), size, value, move,
     )  # fmt: skip
     single = np.bitwise_count(maps.cells) == 1
-    steps = maps.weight[single] @ value[maps.key[single], 0] / size**2
+    steps = maps.weight[maps.maze[single]] @ value[maps.offset[maps.key[single]]] / size**2
     return Solution(maps, value, move, float(steps))
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #d35a3b98
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #b54033c2
 @compiled
-def _look_up(doors, count, here, width, size, words, move, action):
+def _look_up(doors, count, here, width, size, words, offset, move, action):
     "Best moves from the table; returns the first labyrinth whose map is not in it, or -1."
     for i in range(len(here)):
         top, left = width, width
         for cell in range(width * width):
             if count[i, cell]:
                 top, left = min(top, cell // width), min(left, cell % width)
-        word = np.uint64(0)
+        low, high, rank = np.uint64(0), np.uint64(0), 0
         for row in range(top, min(top + size, width)):
             for col in range(left, min(left + size, width)):
-                bits = doors[i, row * width + col]
-                word |= np.uint64(bits) << np.uint64(4 * ((row - top) * size + col - left))
+                cell, at = row * width + col, (row - top) * size + col - left
+                rank += count[i, cell] > 0 and cell < here[i]
+                if at < 16:
+                    low |= np.uint64(doors[i, cell]) << np.uint64(4 * at)
+                else:
+                    high |= np.uint64(doors[i, cell]) << np.uint64(4 * (at - 16))
+        word = _mix(low, high)
         k = _find(words, 0, len(words), word)
         if k == len(words) or words[k] != word:
             return i
-        action[i] = move[k, (here[i] // width - top) * size + here[i] % width - left]
+        action[i] = move[offset[k] + rank]
     return -1
 
 
 class BayesOptimal(MapPolicy):
-    "The explorer that no other can beat on average: exact for 2×2, 3×3 and 4×4 mazes without braid."
+    "The explorer that no other can beat on average: exact for 2×2 to 5×5 mazes without braid."
 
     def __init__(
         self,
-        size: int,  # cells along one side n: 2, 3 or 4
+        size: int,  # cells along one side n, 2..5; 5 takes minutes and gigabytes
         epsilon: float = 0.0,  # share of random actions that it reckons with, 0..1
     ):
         super().__init__()
@@ -250,15 +337,15 @@ class BayesOptimal(MapPolicy):
         action = np.zeros(len(bits), np.int64)
         strange = _look_up(
             self.doors, self.count, self.here, self.width, self.size, self.solution.maps.words,
-            self.solution.move, action,
+            self.solution.maps.offset, self.solution.move, action,
         )  # fmt: skip
         if strange >= 0:
             raise ValueError(f"Labyrinth {strange} cannot have been carved by `carve`: no such map is known.")
         return action
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #5ac8881f
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #b75d9618
 @compiled
-def _walk(passages, begin, maze, cells, key, shift, move, epsilon, size, steps):
+def _walk(passages, begin, maze, cells, key, offset, move, epsilon, size, steps):
     count = size * size
     delta = (-1, size, 1, -size)
     for i in range(len(cells) - 1, -1, -1):
@@ -272,7 +359,7 @@ def _walk(passages, begin, maze, cells, key, shift, move, epsilon, size, steps):
             right[cell] = 1.0
             for a in range(4):
                 chance = epsilon / 4
-                if move[key[i], cell - shift[inside]] == a:
+                if move[offset[key[i]] + _rank(inside, cell)] == a:
                     chance += 1 - epsilon
                 to = cell + delta[a]
                 if not passages[maze[i], cell, a]:
@@ -286,7 +373,7 @@ def _walk(passages, begin, maze, cells, key, shift, move, epsilon, size, steps):
 
 
 def expected_steps(
-    size: int,  # cells along one side n: 2, 3 or 4
+    size: int,  # cells along one side n, 2..4
     epsilon: float,  # share of uniformly random actions, 0..1; at 1 this is the uniform random policy
     reckoned: float = 0.0,  # the share that `BayesOptimal` reckons with, 0..1
 ) -> float:  # mean steps of an episode without a time limit
@@ -303,7 +390,7 @@ def expected_steps(
         maps.maze,
         maps.cells,
         maps.key,
-        maps.shift,
+        maps.offset,
         best.move,
         float(epsilon),
         size,
@@ -311,4 +398,4 @@ def expected_steps(
     )
     single = np.flatnonzero(np.bitwise_count(maps.cells) == 1)
     cell = np.log2(maps.cells[single]).astype(int)
-    return float(maps.weight[single] @ steps[single, cell] / size**2)
+    return float(maps.weight[maps.maze[single]] @ steps[single, cell] / size**2)
