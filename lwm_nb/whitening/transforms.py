@@ -19,26 +19,36 @@ def covariance(
     centred = x - x.mean(0)
     return centred.T @ centred / (len(x) - 1)
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #6277616f
-class _Orthonormal(torch.autograd.Function):
-    """Q of A = QR with a positive diagonal of R, and R, which carries no gradient."""
+# %% ../../nbs/1_whitening/00_transforms.ipynb #ff0742ca
+class _WhitenQR(torch.autograd.Function):
+    """√(n-1)·Q of the centred x (with further rows below it), its mean and R, which carry no gradient."""
 
     @staticmethod
-    def forward(ctx, a):
-        q, r = torch.linalg.qr(a)
-        signs = torch.where(r.diagonal() < 0, -1.0, 1.0).to(a.dtype)
-        q, r = q * signs, r * signs[:, None]
-        ctx.save_for_backward(q, r)
-        ctx.mark_non_differentiable(r)
-        return q, r
+    def forward(ctx, x, rows=None):
+        n = len(x)
+        mean = x.mean(0)
+        centred = x - mean
+        q, r = torch.linalg.qr(centred if rows is None else torch.cat([centred, rows]))
+        scale = r.diagonal().sign() * math.sqrt(n - 1)
+        ctx.save_for_backward(q, r, scale)
+        ctx.mark_non_differentiable(mean, r)
+        return q[:n] * scale, mean, r
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad, _):
-        q, r = ctx.saved_tensors
-        upper = (q.T @ grad).triu()
-        mirrored = upper + upper.triu(1).T
-        return torch.linalg.solve_triangular(r.T, grad - q @ mirrored, upper=False, left=False)
+    def backward(ctx, grad, _, __):
+        q, r, scale = ctx.saved_tensors
+        n = len(grad)
+        grad = grad * scale
+        upper = (q[:n].T @ grad).triu()
+        rest = torch.addmm(grad, q[:n], upper + upper.triu(1).T, alpha=-1)
+        grad_x = torch.linalg.solve_triangular(r.T, rest, upper=False, left=False)
+        grad_x = grad_x - grad_x.mean(0)
+        if len(q) == n:
+            return grad_x, None
+        return grad_x, torch.linalg.solve_triangular(
+            r.T, -q[n:] @ (upper + upper.triu(1).T), upper=False, left=False
+        )
 
 # %% ../../nbs/1_whitening/00_transforms.ipynb #b92903c8
 class _InverseRoot(torch.autograd.Function):
@@ -134,7 +144,7 @@ def _check_eps(eps, absolute):
         allowed = "0 or more" if absolute else "from 0 to below 1, a share of the mean variance"
         raise ValueError(f"eps is {eps}: choose a number {allowed}; 0 whitens fully")
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #a7c94a41
+# %% ../../nbs/1_whitening/00_transforms.ipynb #ff970fb5
 def _check_batch(x, method, eps, absolute):
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
@@ -191,40 +201,36 @@ def whiten(
     """Whiten a batch, differentiably; ValueError for NaN, n ≤ d, one sample, constant, dependent columns."""
     _check_batch(x, method, eps, absolute)
     n, d = x.shape
+    rounding = torch.finfo(x.dtype).eps * (d + 10)
+    if method == "qr" and not eps:
+        white, mean, r = _WhitenQR.apply(x)
+        if not _independent(r, mean, n, rounding):
+            _refuse(x, eps)
+        return white
     mean = x.mean(0)
     centred = x - mean
-    rounding = torch.finfo(x.dtype).eps * (d + 10)
+    cov = centred.T @ centred / (n - 1)
+    varies = cov.detach().diagonal() > (rounding * mean.detach()).square()
+    sound = absolute or varies.any() if eps else varies.all()
+    if not (sound and cov.isfinite().all()):
+        _refuse(x, eps)
     if method == "qr":
-        white, r = _qr(centred, eps, absolute)
-        spread = r.square().sum(0)
-        size = spread if eps else spread + n * mean.detach().square()
-        full = (r.diagonal() > rounding * size.sqrt()).all()
-        if eps and not absolute:
-            full &= spread.sum() > n * (rounding * mean.detach()).square().sum()
-    else:
-        cov = centred.T @ centred / (n - 1)
-        varies = cov.detach().diagonal() > (rounding * mean.detach()).square()
-        sound = absolute or varies.any() if eps else varies.all()
-        if not (sound and cov.isfinite().all()):
-            _refuse(x, eps)
-        matrix, full = _factor(shrink(cov, eps, absolute), method, iterations)
-        white = centred @ matrix
+        added = eps * (n - 1) if absolute else eps / (1 - eps) * centred.square().sum() / d
+        eye = torch.eye(d, dtype=x.dtype, device=x.device)
+        white = _WhitenQR.apply(x, eye * torch.as_tensor(added, dtype=x.dtype).sqrt())[0]
+        return white if absolute else white / math.sqrt(1 - eps)
+    matrix, full = _factor(shrink(cov, eps, absolute), method, iterations)
     if not full:
         _refuse(x, eps)
-    return white
+    return centred @ matrix
 
 
-def _qr(centred, eps, absolute):
-    n, d = centred.shape
-    if not eps:
-        q, r = _Orthonormal.apply(centred)
-        return q * math.sqrt(n - 1), r
-    added = (n - 1) * eps if absolute else eps * centred.square().sum() / d
-    kept = 1.0 if absolute else math.sqrt(1 - eps)
-    eye = torch.eye(d, dtype=centred.dtype, device=centred.device)
-    rows = eye * torch.as_tensor(added, dtype=centred.dtype, device=centred.device).sqrt()
-    q, r = _Orthonormal.apply(torch.cat([kept * centred, rows]))
-    return q[:n] * (math.sqrt(n - 1) / kept), r
+def _independent(r, mean, n, rounding):
+    """Whether each column adds more than rounding errors of its own size to the constant and those before."""
+    new = r.diagonal().abs()
+    if new.min() > rounding * (torch.linalg.norm(r) + math.sqrt(n) * torch.linalg.norm(mean)):
+        return True  # quick, and enough, since no column is larger than all
+    return bool((new > rounding * (r.square().sum(0) + n * mean.square()).sqrt()).all())
 
 # %% ../../nbs/1_whitening/00_transforms.ipynb #0bf8caa9
 class Whitening(nn.Module):
