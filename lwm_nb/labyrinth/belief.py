@@ -153,7 +153,7 @@ def all_maps(
     maze = np.repeat(np.arange(len(passages), dtype=np.int32), np.diff(begin))
     return Maps(size, maze, begin, cells, key.astype(np.int32), probability, words, offset)
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #633785f0
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #23aae8c7
 @compiled
 def _find(cells, low, high, wanted):
     "Index of `wanted` in the sorted stretch low..high."
@@ -248,7 +248,7 @@ def _lowest(cells):
 
 @dataclass(frozen=True)
 class Solution:
-    "The best explorer of labyrinths of one size; one entry for each map and each of its cells (see `Maps.offset`)."
+    "The best explorer of one size: one entry for each map and each of its cells, as `Maps.offset` says."
 
     maps: Maps  # all maps
     value: np.ndarray  # (S,) expected steps to go with this map from this cell
@@ -343,7 +343,7 @@ class BayesOptimal(MapPolicy):
             raise ValueError(f"Labyrinth {strange} cannot have been carved by `carve`: no such map is known.")
         return action
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #b75d9618
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #c761622e
 @compiled
 def _walk(passages, begin, maze, cells, key, offset, move, epsilon, size, steps):
     count = size * size
@@ -377,7 +377,11 @@ def expected_steps(
     epsilon: float,  # share of uniformly random actions, 0..1; at 1 this is the uniform random policy
     reckoned: float = 0.0,  # the share that `BayesOptimal` reckons with, 0..1
 ) -> float:  # mean steps of an episode without a time limit
-    "What `BayesOptimal(size, reckoned)` needs when it is played with epsilon; `ValueError` as `solve`."
+    "What `BayesOptimal(size, reckoned)` needs when it is played with epsilon; `ValueError` for other values."
+    if size not in EXACT_SIZES:
+        raise ValueError(
+            f"size is {size!r}: walking through all mazes takes seconds for 2, 3 and 4, hours beyond."
+        )
     if not 0 <= epsilon <= 1:
         raise ValueError(f"epsilon is {epsilon}: choose a probability from 0 to 1.")
     best = solve(size, reckoned)
