@@ -65,15 +65,15 @@ def dw_mse(
     _check_pairs(x0, x1, 2)
     return whiten(x0 - x1, method).square().sum(1).mean()
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #705b6361
+# %% ../../nbs/1_whitening/01_losses.ipynb #9bda9788
 def vicreg(
     x0: torch.Tensor,  # (n, d) embeddings, n at least 2
     x1: torch.Tensor,  # (n, d) embeddings of their partners
-    invariance: float = 25.0,  # weight of the distance of the pairs
+    invariance: float = 25.0,  # weight of the squared distance of the pairs, mean over features
     variance: float = 25.0,  # weight of the missing standard deviation
     covariance_weight: float = 1.0,  # weight of the covariances of different features
 ) -> torch.Tensor:  # scalar, 0 or more
-    """VICReg (Bardes et al. 2022, eq. 1–6, weights of the paper); ValueError for unequal shapes, one pair."""
+    """VICReg (Bardes et al. 2022, eq. 1–6, distance per feature); ValueError for unequal shapes, one pair."""
     _check_pairs(x0, x1, 2)
     spread = correlated = 0
     for x in (x0, x1):
@@ -81,7 +81,7 @@ def vicreg(
         variances = cov.diagonal()
         spread = spread + relu(1 - (variances + 1e-4).sqrt()).mean()
         correlated = correlated + (cov.square().sum() - variances.square().sum()) / x.shape[1]
-    return invariance * mse(x0, x1) + variance * spread + covariance_weight * correlated
+    return invariance * mse(x0, x1) / x0.shape[1] + variance * spread + covariance_weight * correlated
 
 # %% ../../nbs/1_whitening/01_losses.ipynb #d0ea52a2
 def barlow_twins(
@@ -114,12 +114,12 @@ def info_nce(
     partner = torch.arange(len(x0), device=x0.device)
     return (cross_entropy(scores, partner) + cross_entropy(scores.T, partner)) / 2
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #84bfa1f3
+# %% ../../nbs/1_whitening/01_losses.ipynb #7700df76
 def epps_pulley(
     y: torch.Tensor,  # (n, k) numbers, each column a sample
     knots: int = 17,  # of the integral from -5 to 5, odd
 ) -> torch.Tensor:  # (k,) statistic, 1.06 on average for a standard normal sample, 0 or more
-    """Distance of each column from N(0, 1) by characteristic functions (Epps & Pulley 1983; LeJEPA alg. 1)."""
+    """Distance of each column from N(0, 1) by characteristic functions (Epps & Pulley 1983; LeJEPA)."""
     if knots < 3 or knots % 2 == 0:
         raise ValueError(f"knots is {knots}: choose an odd number of at least 3, 17 is usual")
     half = knots // 2
@@ -131,11 +131,11 @@ def epps_pulley(
     distance = (angle.cos().mean(0) - normal).square() + angle.sin().mean(0).square()
     return len(y) * distance @ weights
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #5e1b028d
+# %% ../../nbs/1_whitening/01_losses.ipynb #2c76e1e1
 def sigreg(
     x0: torch.Tensor,  # (n, d) embeddings
     x1: torch.Tensor,  # (n, d) embeddings of their partners
-    weight: float = 0.05,  # λ, share of the test, 0–1; the rest is for the distance of the pairs
+    weight: float = 0.05,  # λ, share of the test, 0–1; the rest is for the distance to the pair's centre
     directions: int = 256,  # random projections
     seed: int = 0,  # of the directions: pass the number of the step
 ) -> torch.Tensor:  # scalar, 0 or more
@@ -149,7 +149,7 @@ def sigreg(
     drawn = torch.randn(x0.shape[1], directions, generator=generator).to(x0.device, x0.dtype)
     drawn = normalize(drawn, dim=0)
     test = (epps_pulley(x0 @ drawn) + epps_pulley(x1 @ drawn)).mean() / 2
-    return (1 - weight) * mse(x0, x1) + weight * test
+    return (1 - weight) * mse(x0, x1) / (4 * x0.shape[1]) + weight * test
 
 # %% ../../nbs/1_whitening/01_losses.ipynb #75e9d970
 LOSSES = {

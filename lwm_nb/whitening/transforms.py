@@ -19,7 +19,7 @@ def covariance(
     centred = x - x.mean(0)
     return centred.T @ centred / (len(x) - 1)
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #ff0742ca
+# %% ../../nbs/1_whitening/00_transforms.ipynb #d54bafcb
 class _WhitenQR(torch.autograd.Function):
     """√(n-1)·Q of the centred x (with further rows below it), its mean and R, which carry no gradient."""
 
@@ -29,26 +29,28 @@ class _WhitenQR(torch.autograd.Function):
         mean = x.mean(0)
         centred = x - mean
         q, r = torch.linalg.qr(centred if rows is None else torch.cat([centred, rows]))
-        scale = r.diagonal().sign() * math.sqrt(n - 1)
-        ctx.save_for_backward(q, r, scale)
+        signs = r.diagonal().sign()
+        z = q * (signs * math.sqrt(n - 1))
+        ctx.save_for_backward(z, r, signs)
         ctx.mark_non_differentiable(mean, r)
-        return q[:n] * scale, mean, r
+        return z[:n], mean, r
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad, _, __):
-        q, r, scale = ctx.saved_tensors
+        z, r, signs = ctx.saved_tensors
         n = len(grad)
-        grad = grad * scale
-        upper = (q[:n].T @ grad).triu()
-        rest = torch.addmm(grad, q[:n], upper + upper.triu(1).T, alpha=-1)
-        grad_x = torch.linalg.solve_triangular(r.T, rest, upper=False, left=False)
-        grad_x = grad_x - grad_x.mean(0)
-        if len(q) == n:
+        top = z if len(z) == n else z[:n]
+        upper = (top.T @ grad).triu_()
+        mirrored = upper + upper.triu(1).T
+        right = (r * (signs / math.sqrt(n - 1))[:, None]).T
+        rest = torch.addmm(grad, top, mirrored, alpha=-1 / (n - 1))
+        rest -= rest.mean(0)
+        grad_x = torch.linalg.solve_triangular(right, rest, upper=False, left=False)
+        if len(z) == n:
             return grad_x, None
-        return grad_x, torch.linalg.solve_triangular(
-            r.T, -q[n:] @ (upper + upper.triu(1).T), upper=False, left=False
-        )
+        below = z[n:] @ mirrored / (1 - n)
+        return grad_x, torch.linalg.solve_triangular(right, below, upper=False, left=False)
 
 # %% ../../nbs/1_whitening/00_transforms.ipynb #b92903c8
 class _InverseRoot(torch.autograd.Function):
@@ -144,7 +146,7 @@ def _check_eps(eps, absolute):
         allowed = "0 or more" if absolute else "from 0 to below 1, a share of the mean variance"
         raise ValueError(f"eps is {eps}: choose a number {allowed}; 0 whitens fully")
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #ff970fb5
+# %% ../../nbs/1_whitening/00_transforms.ipynb #1912c1ac
 def _check_batch(x, method, eps, absolute):
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
@@ -227,8 +229,8 @@ def whiten(
 
 def _independent(r, mean, n, rounding):
     """Whether each column adds more than rounding errors of its own size to the constant and those before."""
-    new = r.diagonal().abs()
-    if new.min() > rounding * (torch.linalg.norm(r) + math.sqrt(n) * torch.linalg.norm(mean)):
+    new, norm = r.diagonal().abs(), torch.linalg.vector_norm
+    if new.min().item() > rounding * (norm(r).item() + math.sqrt(n) * norm(mean).item()):
         return True  # quick, and enough, since no column is larger than all
     return bool((new > rounding * (r.square().sum(0) + n * mean.square()).sqrt()).all())
 
