@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #cb50e80a
+# %% ../../nbs/1_whitening/02_collapse.ipynb #54f25783
 def _singular_values(x, centred):
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"x has the shape {tuple(x.shape)}: the measures take (n, d) with n at least 2")
     if not x.isfinite().all():
         raise ValueError("x has NaN or infinite values: the network has diverged, not collapsed")
-    rounding = torch.finfo(x.dtype).eps * max(x.shape)
+    rounding = 10 * torch.finfo(x.dtype).eps
     x = x.detach().double()
     size = torch.linalg.matrix_norm(x)
     values = torch.linalg.svdvals(x - x.mean(0) if centred else x)
