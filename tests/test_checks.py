@@ -399,6 +399,7 @@ def test_readme_is_made_from_prose_code_and_text():
     nb = executed(
         markdown("# Title\n![p](images/p.png) [a](../LICENSE) [w](https://example.org/x) [b](#here)"),
         code("#| hide\nimport secret"),
+        code("#| hide_input\nsum_up()", result(text_markdown=["|b|"])),
         code("#| echo: true\nprint(1)", printed("1\n")),
         code("table", result(text_markdown=["|a|\n", "|-|\n"], text_plain=["no"])),
         code("plot", result(image_png="iVBORw0K", text_plain=["<Figure>"])),
@@ -406,7 +407,7 @@ def test_readme_is_made_from_prose_code_and_text():
     )
     assert readme(nb) == (
         "# Title\n![p](nbs/images/p.png) [a](LICENSE) [w](https://example.org/x) [b](#here)\n\n"
-        "```python\nprint(1)\n```\n\n```\n1\n```\n\n```python\ntable\n```\n\n|a|\n|-|\n\n```python\nplot\n```\n\n"
+        "|b|\n\n```python\nprint(1)\n```\n\n```\n1\n```\n\n```python\ntable\n```\n\n|a|\n|-|\n\n```python\nplot\n```\n\n"
         '<img src="nbs/images/q.png">\n\n[ref]: nbs/00_tour.ipynb\n'
     )
 

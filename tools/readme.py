@@ -30,5 +30,7 @@ def readme(nb):
             blocks.append(from_top(text))
         elif cell["cell_type"] == "code" and not re.search(r"^#\s*\|\s*hide\b", text, re.MULTILINE):
             code = re.sub(r"^#\s*\|.*\n?", "", text, flags=re.MULTILINE).strip()
-            blocks += [f"```python\n{code}\n```" if code else "", *map(shown, cell["outputs"])]
+            if code and not re.search(r"^#\s*\|\s*hide_input\b", text, re.MULTILINE):
+                blocks.append(f"```python\n{code}\n```")
+            blocks += map(shown, cell["outputs"])
     return "\n\n".join(b.strip() for b in blocks if b.strip()) + "\n"

@@ -6,7 +6,7 @@ __all__ = ['SequenceReplay']
 # %% ../../nbs/4_agent/00_replay.ipynb #a0ed43e8
 import numpy as np
 
-# %% ../../nbs/4_agent/00_replay.ipynb #6b1335c2
+# %% ../../nbs/4_agent/00_replay.ipynb #de2954d7
 class SequenceReplay:
     "Ring buffer of rows (time, N, …) with recurrent states stored every `stride` rows."
 
@@ -35,6 +35,7 @@ class SequenceReplay:
             terminated=np.zeros((rows, num_envs), bool),
             truncated=np.zeros((rows, num_envs), bool),
             final_obs=np.zeros((rows, num_envs, *obs_shape), obs_dtype),
+            surprise=np.zeros((rows, num_envs), np.float32),
         )
         self.hidden = np.zeros((rows // stride, num_envs, hidden_size), np.float32)
 
@@ -54,8 +55,9 @@ class SequenceReplay:
         first: np.ndarray,  # obs begins an episode: (N,) bool
         terminated: np.ndarray,  # the step ended the episode: (N,) bool
         truncated: np.ndarray,  # the step was cut by the time limit: (N,) bool
-        final_obs: np.ndarray = None,  # last obs of the episodes that were cut: (N, …), read only where truncated
+        final_obs: np.ndarray = None,  # last obs of cut episodes: (N, …), read only where truncated
         hidden: np.ndarray = None,  # state before this row: (N, hidden_size), needed when `wants_hidden`
+        surprise: np.ndarray = 0.0,  # the world model's error on arriving here: (N,)
     ):
         "Append one row of all environments; the oldest row is overwritten when the ring is full."
         at = self.written % self.rows
@@ -67,6 +69,7 @@ class SequenceReplay:
             self.fields[name][at] = value
         if truncated.any():
             self.fields["final_obs"][at, truncated] = final_obs[truncated]
+        self.fields["surprise"][at] = surprise
         if self.wants_hidden:
             self.hidden[at // self.stride] = hidden
         self.written += 1

@@ -4,7 +4,7 @@
 __all__ = ['LabyrinthConfig', 'train_run', 'evaluate_run', 'Job', 'run_job', 'study_status', 'run_study', 'make_jobs',
            'oracle_rows', 'study_rows', 'study_curves', 'study_figure']
 
-# %% ../../nbs/4_agent/05_study.ipynb #c39d2b71
+# %% ../../nbs/4_agent/05_study.ipynb #78cba051
 import multiprocessing
 import os
 import sys
@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from .training import Agent, TrainConfig, load_agent, train
+from .training import TrainConfig, load_agent, train
 from ..foundations.plotting import learning_curves
 from ..foundations.runs import Run, config_from_dict
 from ..foundations.seeding import check_seed, seed_int, set_threads
@@ -99,7 +99,7 @@ def evaluate_run(
     run.write_json("evaluation", {"episodes": episodes, "seed": seed, "epsilon": out})
     return out
 
-# %% ../../nbs/4_agent/05_study.ipynb #c48c843a
+# %% ../../nbs/4_agent/05_study.ipynb #8141b507
 @dataclass(frozen=True)
 class Job:
     "One run of a study."
@@ -114,7 +114,7 @@ class Job:
 def run_job(
     job: Job,  # what to run
 ) -> str:  # "trained" or "skipped"
-    "Train and judge one run, unless that was done already; a run that did not finish is put aside and redone."
+    "Train and judge one run, unless that was done; a run that did not finish is put aside and redone."
     set_threads(1)
     if (job.path / "evaluation.json").is_file() and Run.load(job.path).status == "finished":
         return "skipped"
@@ -131,14 +131,7 @@ def study_status(
     "Where every run of a study stands, read from its folder."
     rows = []
     for job in jobs:
-        row = {
-            "run": job.path.name,
-            "status": "waiting",
-            "done": 0.0,
-            "steps": None,
-            "minutes": None,
-            "eta": None,
-        }
+        row = dict(run=job.path.name, status="waiting", done=0.0, steps=None, minutes=None, eta=None)
         if (job.path / "config.json").is_file():
             run = Run.load(job.path)
             metrics = run.metrics()

@@ -24,7 +24,7 @@ from ..foundations.progress import progress
 from ..foundations.runs import Run, config_from_dict
 from ..foundations.seeding import numpy_generator, resolve_device, seed_int, set_threads
 
-# %% ../../nbs/4_agent/04_training.ipynb #befb1136
+# %% ../../nbs/4_agent/04_training.ipynb #ca6476b8
 @dataclass(frozen=True)
 class TrainConfig:
     "Settings of a recurrent Q-learning agent with an optional world model."
@@ -70,7 +70,7 @@ class TrainConfig:
     eps_final: float = 0.01
     """Probability of a random action from `eps_frames` on."""
     eps_most: float = 0.3
-    """Environments differ in ε at the end: geometrically spaced from `eps_final` to this (the same: all alike)."""
+    """Environments differ in ε at the end: geometrically spaced from `eps_final` to this."""
     eps_frames: int = 200_000
     """Frames over which it falls linearly."""
     replay: int = 300_000
@@ -85,10 +85,12 @@ class TrainConfig:
     """Learning rate of the world model's Adam at the start; it falls like `lr`."""
     pretrain: int = 200
     """Updates of the world model alone, on random play, before the agent learns (with `add_ri`)."""
+    model_every: int = 2
+    """Updates of the Q-network for each of the world model."""
     ri_momentum: float = 0.99
     """Momentum of the running statistics that normalise the intrinsic reward."""
-    ri_scale: float = 1.0
-    """Factor on the intrinsic reward."""
+    ri_scale: float = 0.3
+    """Factor on the intrinsic reward; the paper has 1, with which our λ-returns fall into loops."""
     official_zero_start: bool = False
     """As the official code: sequences start from a zero state in mid-episode, anywhere."""
     official_no_forget: bool = False
@@ -97,6 +99,8 @@ class TrainConfig:
     """As the official code: a time limit counts as a terminal state, without bootstrap."""
     official_reset_surprise: bool = False
     """As the official code: the first observation of an episode counts as a surprise of the step before."""
+    official_fresh_surprise: bool = False
+    """As the official code: surprise is computed anew at each update, from where a sequence starts."""
     official_ri_input: bool = False
     """As the official code: actors feed the intrinsic reward to the network even where learning does not."""
     official_sum_loss: bool = False
@@ -109,7 +113,7 @@ class TrainConfig:
     def __post_init__(self):
         positive = (
             "frames num_envs hidden_size unroll batch_size learn_every updates lr adam_eps "
-            "eps_frames replay stride log_every model_lr"
+            "eps_frames replay stride log_every model_lr model_every"
         ).split()
         for name in positive:
             if not getattr(self, name) > 0:
@@ -122,13 +126,15 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must not be negative")
         if not 0 < self.eps_final <= self.eps_most:
             raise ValueError(
-                f"eps_final is {self.eps_final}; it must lie above 0 and not above eps_most {self.eps_most}"
+                f"eps_final is {self.eps_final}; it must lie above 0, at most at eps_most {self.eps_most}"
             )
+        if self.official_fresh_surprise and self.model_every != 1:
+            raise ValueError(f"model_every is {self.model_every}; with official_fresh_surprise it must be 1")
         longest = self.burn_in + self.unroll + 1
         if min(self.warmup, self.replay) < self.num_envs * (longest + self.stride):
             raise ValueError(
-                f"warmup {self.warmup} and replay {self.replay} must both hold {longest + self.stride} rows of "
-                f"{self.num_envs} environments: at least {self.num_envs * (longest + self.stride)} steps"
+                f"warmup {self.warmup} and replay {self.replay} must both hold {longest + self.stride} rows "
+                f"of {self.num_envs} environments: at least {self.num_envs * (longest + self.stride)} steps"
             )
 
     @property
@@ -136,14 +142,15 @@ class TrainConfig:
         "Whether a world model is trained along."
         return self.add_ri or self.official_ri_input
 
-# %% ../../nbs/4_agent/04_training.ipynb #b008a24f
+# %% ../../nbs/4_agent/04_training.ipynb #88a315e6
 PAPER = dict(
-    frames=1_000_000, num_envs=8, lam=0.0, burn_in=16, batch_size=32, learn_every=4, updates=1, lr=5e-4, lr_final=5e-4,
-    adam_eps=1e-3, eps_start=0.01, eps_most=0.01, replay=100_000, warmup=10_000, pretrain=1_000, model_lr=5e-4, log_every=20_000,
+    frames=1_000_000, num_envs=8, lam=0.0, burn_in=16, batch_size=32, learn_every=4, updates=1, lr=5e-4,
+    lr_final=5e-4, adam_eps=1e-3, eps_start=0.01, eps_most=0.01, replay=100_000, warmup=10_000,
+    pretrain=1_000, ri_scale=1.0, model_lr=5e-4, model_every=1, log_every=20_000,
 )  # fmt: skip
 OFFICIAL = dict(
     official_zero_start=True, official_no_forget=True, official_cut_is_end=True, official_reset_surprise=True,
-    official_ri_input=True, official_sum_loss=True, grad_clip=0.0,
+    official_fresh_surprise=True, official_ri_input=True, official_sum_loss=True, grad_clip=0.0,
 )  # fmt: skip
 PRESETS = {"default": {}, "paper": PAPER, "official": {**PAPER, **OFFICIAL}}
 
@@ -157,7 +164,7 @@ def make_config(
         raise ValueError(f"unknown preset {preset!r}; choose one of {', '.join(PRESETS)}")
     return config_from_dict(TrainConfig, {**PRESETS[preset], **changes})
 
-# %% ../../nbs/4_agent/04_training.ipynb #926bd514
+# %% ../../nbs/4_agent/04_training.ipynb #4e98b01b
 class Agent:
     "Q-network and world model with their recurrent states; a policy for `evaluate`."
 
@@ -186,6 +193,7 @@ class Agent:
         self.last_obs = torch.zeros(env.num_envs, self.obs_dim, device=self.device)
         self.last_first = torch.ones(env.num_envs, dtype=torch.bool, device=self.device)
         self.last_action = np.zeros(env.num_envs, np.int64)
+        self.surprise = torch.zeros(env.num_envs, device=self.device)
         self.intrinsic_reward = torch.zeros(env.num_envs, device=self.device)
 
     @torch.no_grad()
@@ -195,7 +203,7 @@ class Agent:
         reward: np.ndarray,  # reward of the step that led here: (N,)
         first: np.ndarray,  # obs begins an episode: (N,) bool
     ) -> torch.Tensor:  # rescaled action values: (N, num_actions)
-        "Advance both memories by one row; `intrinsic_reward` then holds how surprising the row was."
+        "Advance both memories by one row; `surprise` and `intrinsic_reward` then say how surprising it was."
         config = self.config
         obs = torch.as_tensor(obs, device=self.device).float()
         reward = torch.as_tensor(reward, device=self.device).float()
@@ -210,8 +218,8 @@ class Agent:
                 forget=not config.official_no_forget,
             )
             counted = torch.ones_like(first) if config.official_reset_surprise else ~first
-            errors = (obs - prediction[0]).square().mean(1)
-            self.intrinsic_reward = config.ri_scale * self.norm.reward(errors, counted)
+            self.surprise = (obs - prediction[0]).square().mean(1) * counted
+            self.intrinsic_reward = config.ri_scale * self.norm.reward(self.surprise, counted)
             self.model_hidden = states[0]
             reward = reward + self.intrinsic_reward
         self.last_obs, self.last_first = obs, first
@@ -269,7 +277,7 @@ class Agent:
             getattr(self, name).load_state_dict(part)
         self.norm = ErrorNorm(**meta["norm"])
 
-# %% ../../nbs/4_agent/04_training.ipynb #4d994493
+# %% ../../nbs/4_agent/04_training.ipynb #49019d38
 class Learner:
     "Optimisers, target network and the update rule."
 
@@ -281,11 +289,11 @@ class Learner:
     ):
         self.agent, self.replay, self.rng = agent, replay, rng
         config = agent.config
+        self.model_turn, self.model_error = -1, None
         self.target_net = copy.deepcopy(agent.net).requires_grad_(False)
         fused = agent.device.type in ("cpu", "cuda")
-        self.optimiser = torch.optim.Adam(
-            agent.net.parameters(), lr=config.lr, eps=config.adam_eps, fused=fused
-        )
+        weights = agent.net.parameters()
+        self.optimiser = torch.optim.Adam(weights, lr=config.lr, eps=config.adam_eps, fused=fused)
         self.model_optimiser = torch.optim.Adam(agent.model.parameters(), lr=config.model_lr, fused=fused)
 
     def sample(
@@ -312,20 +320,37 @@ class Learner:
         self,
         batch: dict,  # rows, see `td_errors`
         hidden: torch.Tensor,  # the world model's state before row 0
-    ) -> tuple[torch.Tensor, float]:  # intrinsic reward of rows 1…T, mean error
-        "One step of the world model on a batch, and how surprising the batch was before the step."
-        agent, config = self.agent, self.agent.config
-        across = config.official_reset_surprise
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # errors of rows 1…T before the step, and which of them count
+        "One step of the world model on a batch."
         errors, counted = prediction_errors(
-            agent.model, batch["obs"], batch["action"], batch["first"], hidden, across_resets=across
+            self.agent.model,
+            batch["obs"],
+            batch["action"],
+            batch["first"],
+            hidden,
+            across_resets=self.agent.config.official_reset_surprise,
         )
-        agent.norm.update(errors, counted)
-        reward = config.ri_scale * agent.norm.reward(errors, counted)
-        loss = errors.sum() / counted.sum()
         self.model_optimiser.zero_grad()
-        loss.backward()
+        (errors.sum() / counted.sum()).backward()
         self.model_optimiser.step()
-        return reward, loss.item()
+        return errors.detach(), counted
+
+    def intrinsic_reward(
+        self,
+        batch: dict,  # rows
+        hidden: torch.Tensor,  # the world model's state before row 0
+    ) -> torch.Tensor:  # intrinsic reward of rows 1…T
+        "Train the world model when it is due, keep the running statistics, and pay for surprise."
+        agent, config = self.agent, self.agent.config
+        self.model_turn = (self.model_turn + 1) % config.model_every
+        if self.model_turn == 0:
+            errors, counted = self.update_model(batch, hidden)
+            self.model_error = (errors.sum() / counted.sum()).item()
+        if not config.official_fresh_surprise:
+            errors, counted = batch["surprise"][1:], ~batch["first"][1:]
+            counted = counted | config.official_reset_surprise
+        agent.norm.update(errors, counted)
+        return config.ri_scale * agent.norm.reward(errors, counted)
 
     def update(self) -> dict:  # loss, mean of q, and the world model's error
         "One update of everything that is trained."
@@ -333,7 +358,8 @@ class Learner:
         batch, hidden, model_hidden = self.sample(config.batch_size, config.burn_in + config.unroll + 1)
         log = {}
         if config.uses_model:
-            intrinsic_reward, log["model_error"] = self.update_model(batch, model_hidden)
+            intrinsic_reward = self.intrinsic_reward(batch, model_hidden)
+            log["model_error"] = self.model_error
             if config.add_ri:
                 batch["reward"][1:] += intrinsic_reward
         errors, taken = td_errors(
@@ -355,11 +381,21 @@ class Learner:
         self,
         updates: int,  # how often
     ):
-        "Train the world model alone on what is in the replay: the Q-network then starts with a calm reward."
-        config = self.agent.config
+        "Train the world model alone on what is in the replay, then judge that surprise again."
+        agent, config, replay = self.agent, self.agent.config, self.replay
         for _ in progress(range(updates), desc="pre-training the world model"):
             batch, _, hidden = self.sample(config.batch_size, config.burn_in + config.unroll + 1)
-            self.update_model(batch, hidden)
+            agent.norm.update(*self.update_model(batch, hidden))
+        if config.official_fresh_surprise or replay.written > replay.rows:
+            return
+        rows = {k: torch.from_numpy(replay.fields[k][: replay.written]) for k in ("obs", "action", "first")}
+        rows = {k: v.to(agent.device) for k, v in rows.items()}
+        start = torch.zeros(replay.num_envs, config.hidden_size, device=agent.device)
+        with torch.no_grad():
+            errors, _ = prediction_errors(
+                agent.model, rows["obs"].float(), rows["action"], rows["first"], start
+            )
+        replay.fields["surprise"][1 : replay.written] = errors.cpu().numpy()
 
     def anneal(
         self,
@@ -379,7 +415,7 @@ def release_memory() -> bool:  # whether the C library could be asked (Linux wit
     except (OSError, AttributeError):
         return False
 
-# %% ../../nbs/4_agent/04_training.ipynb #5eccc57a
+# %% ../../nbs/4_agent/04_training.ipynb #039ebe28
 def train(
     config: TrainConfig,  # settings
     env: gymnasium.vector.VectorEnv,  # config.num_envs environments, same-step autoreset, flat observations
@@ -390,7 +426,8 @@ def train(
 ) -> tuple[Agent, list[dict]]:  # the trained agent and the rows of metrics
     """Train an agent; an interrupt leaves a run that loads.
 
-    Raises ValueError when the environments do not fit the settings, FloatingPointError when the loss is not finite.
+    Raises ValueError when the environments do not fit the settings, FloatingPointError when the loss is not
+    finite.
     """
     if env.num_envs != config.num_envs:
         raise ValueError(
@@ -432,7 +469,8 @@ def train(
             if replay.wants_hidden:
                 parts = [before, agent.model_hidden] if config.uses_model else [before]
                 hidden = torch.cat(parts, dim=1).cpu().numpy()
-            replay.add(obs, action, reward, first, terminated, truncated, final_obs, hidden)
+            surprise = agent.surprise.cpu().numpy()
+            replay.add(obs, action, reward, first, terminated, truncated, final_obs, hidden, surprise)
             if config.uses_model:
                 surprises.append(agent.intrinsic_reward.mean().item())
 
