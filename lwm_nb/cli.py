@@ -3,17 +3,20 @@
 # %% auto #0
 __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_text', 'columns_text', 'UsageError', 'say',
            'default_folder', 'check_episodes', 'Train', 'stored_agent', 'Eval', 'feasible_oracles', 'known_map_steps',
-           'exact_steps', 'Oracles', 'Runs', 'Bench', 'minutes_left', 'status_text', 'live_table', 'write_report',
-           'check_study', 'Reproduce', 'condensed', 'parse', 'one_line_warnings', 'main']
+           'exact_steps', 'Oracles', 'Runs', 'Bench', 'minutes_left', 'status_text', 'live_table', 'children_stop_too',
+           'write_report', 'check_study', 'Reproduce', 'condensed', 'parse', 'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #65c15e8f
+# %% ../nbs/8_command_line/01_command_line.ipynb #89dcb77b
 import io
 import json
 import math
+import multiprocessing
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -124,7 +127,7 @@ def say(
     "Tell a person something that is not the answer."
     print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #561f1457
+# %% ../nbs/8_command_line/01_command_line.ipynb #10aace7b
 def default_folder(
     labyrinth: LabyrinthConfig,  # the task
     config: TrainConfig,  # the agent
@@ -173,7 +176,7 @@ class Train:
         check_seed(self.agent.seed)
         resolve_device(self.agent.device)
         self.labyrinth.make(1)
-        if self.folder.is_dir() and any(self.folder.iterdir()):
+        if self.folder.exists() and not (self.folder.is_dir() and not any(self.folder.iterdir())):
             raise FileExistsError(
                 f"{self.folder} is not empty: choose another --out, or judge it with lwm-nb eval"
             )
@@ -423,7 +426,7 @@ class Bench:
         "What an interrupt leaves."
         return "Stopped."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #408044bc
+# %% ../nbs/8_command_line/01_command_line.ipynb #c0ea9cf1
 def minutes_left(
     table: pd.DataFrame,  # of `study_status`
     workers: int,  # processes
@@ -478,6 +481,25 @@ def live_table(
 
     return show
 
+
+@contextmanager
+def children_stop_too():
+    "At an interrupt end all child processes, so that none goes on, or begins what waits, behind one's back."
+
+    def stop(*_):
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 # %% ../nbs/8_command_line/01_command_line.ipynb #9e62618f
 NOTEBOOK = Path(lwm_nb.__file__).resolve().parents[1] / "nbs" / "experiments" / "00_labyrinth.ipynb"
 
@@ -512,7 +534,7 @@ def write_report(
     write_atomic(out, page.encode())
     return None
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #4df29013
+# %% ../nbs/8_command_line/01_command_line.ipynb #a00f8c03
 QUICK = dict(
     frames=120_000, num_envs=64, warmup=10_000, replay=60_000, eps_frames=40_000, updates=4, log_every=20_000,
     pretrain=50,
@@ -540,7 +562,7 @@ def check_study(
 
 @dataclass(frozen=True)
 class Reproduce:
-    "Train DQN and DQN with the world model's reward, judge them beside the oracles, write table, curves and report."
+    "Train DQN and DQN with the world model's reward, judge them beside the oracles; table, curves, report."
 
     quick: Flag = False
     """A rehearsal of about two minutes that shows the way; its figures mean nothing."""
@@ -578,7 +600,8 @@ class Reproduce:
         say(f"{len(jobs)} runs in {root}, {workers} at a time; what is finished is kept, Ctrl-C stops")
         started = time.perf_counter()
         every = 2.0 if sys.stderr.isatty() else 30.0
-        run_study(jobs, workers, every, live_table(workers))
+        with children_stop_too():
+            run_study(jobs, workers, every, live_table(workers))
         names = tuple(n for n in ("random", "DFS", "Bayes-optimal") if n in feasible_oracles(labyrinth))
         table = pd.concat([study_rows(root), oracle_rows(labyrinth, names)], ignore_index=True)
         order = {name: i for i, name in enumerate(("random", "DFS", *methods, "Bayes-optimal"))}
@@ -644,7 +667,7 @@ class Reproduce:
 
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
-        return f"Stopped. Runs in {self.folder} can be loaded; the same command goes on with what is not finished."
+        return f"Stopped. Runs in {self.folder} can be loaded; the same command goes on with the others."
 
 # %% ../nbs/8_command_line/01_command_line.ipynb #efe4f215
 def condensed(
@@ -669,11 +692,13 @@ def condensed(
         said += f" (did you mean {hint[1]}?)"
     return said + (f" (commands are {known[1]})" if known else "")
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #a3a0d13e
+# %% ../nbs/8_command_line/01_command_line.ipynb #f030f84e
 def parse(
     argv: list[str],  # words after the name of the program
 ):  # a command: Train, Eval, Oracles, Runs, Bench or Reproduce
     "Command that the words ask for; UsageError with one line, or SystemExit after --help."
+    words = [word for word in argv if word != "--json"]
+    argv = words + ["--json"] * (bool(words) and len(words) < len(argv))
     chosen = dict(zip(argv, argv[1:], strict=False)).get("--preset", "default")
     chosen = next((a.split("=", 1)[1] for a in argv if a.startswith("--preset=")), chosen)
     agent = make_config(chosen if chosen in PRESETS else "default")
@@ -685,7 +710,8 @@ def parse(
         "reproduce": Reproduce(),
     }
     kinds = [Annotated[type(value), subcommand(name, default=value)] for name, value in commands.items()]
-    kinds = Union[(*kinds, Annotated[Bench, subcommand("bench")])]  # noqa: UP007
+    kinds.insert(4, Annotated[Bench, subcommand("bench")])
+    kinds = Union[tuple(kinds)]  # noqa: UP007
     options = dict(
         prog="lwm-nb", description="Latent world models in the labyrinth.", config=(OmitArgPrefixes,)
     )

@@ -1,0 +1,262 @@
+"""The command line as its users meet it: processes, JSON, interrupts, damaged folders."""
+
+import io
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import lwm_nb.cli as cli
+from lwm_nb.foundations.runs import Run
+
+TINY = (
+    "--size 2 --max-steps 50 --num-envs 32 --warmup 2000 --eps-frames 2000 --replay 4000 --hidden-size 16 "
+    "--updates 1 --batch-size 16"
+).split()
+posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+
+
+def call(*words):
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        code = cli.main([str(w) for w in words])
+    return code, out.getvalue(), err.getvalue()
+
+
+def refused(*words, code=1):
+    """The one line that says why; the same as JSON for a program."""
+    got, out, err = call(*words)
+    assert (got, out) == (code, ""), (words, got, out, err)
+    assert err.count("\n") == 1 and err.startswith("lwm-nb: ") and "Traceback" not in err
+    got, out, err = call(*words, "--json")
+    assert got == code and set(json.loads(out)) == {"error"} and err.count("\n") == 1
+    return err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained") / "runs" / "one"
+    command = ["train", *TINY, "--frames", 6000, "--log-every", 3000, "--episodes", 32, "--out", folder]
+    code, out, err = call(*command, "--json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert answer["run"] == str(folder) and str(folder) in err and out.count("\n") == 1
+    return folder, answer
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return Path(shutil.copytree(trained[0], tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("train --size 1", "from 2 to 64"),
+        ("train --size 65", "from 2 to 64"),
+        ("oracles --size 65", "from 2 to 64"),
+        ("oracles --braid 1.5", "from 0 to 1"),
+        ("train --braid -0.1", "from 0 to 1"),
+        ("train --start middle", "corner"),
+        ("train --seed -1", "seed -1"),
+        ("eval --random --seed -1", "seed -1"),
+        ("reproduce --seeds 0 -1", "seed -1"),
+        ("train --device tpu", "unknown device 'tpu'"),
+        ("train --device cuda:99", "not available"),
+        ("train --episodes 0", "episodes is 0"),
+        ("oracles --epsilon 2", "from 0 to 1"),
+        ("eval --random --epsilon -1", "from 0 to 1"),
+        ("bench labyrinth --repeats 0", "at least one"),
+        ("reproduce --workers 0", "at least one"),
+        ("runs nowhere", "no folder nowhere"),
+        ("eval nowhere", "no run folder nowhere"),
+    ],
+)
+def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert said in refused(*words.split())
+    assert not list(tmp_path.iterdir()), "nothing is written for a command that is refused"
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        ("", "train, eval, oracles, runs, bench, reproduce"),
+        ("fly", "fly"),
+        ("train --sise 3", "did you mean --size"),
+        ("train --size three", "--size"),
+        ("train --num-envs 0", "num_envs is 0"),
+        ("train --size", "--size"),
+        ("train --preset best", "'paper'"),
+        ("eval", "eval RUN"),
+        ("eval here --random", "eval RUN"),
+        ("eval a b", "b"),
+        ("bench chess", "labyrinth"),
+        ("reproduce --seeds", "at least one seed"),
+    ],
+)
+def test_words_that_make_no_sense_are_one_line(words, said):
+    assert said in refused(*words.split(), code=2)
+
+
+def test_help_names_every_setting_with_its_sentence(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["train", "--help"])
+    shown = capsys.readouterr().out
+    assert stop.value.code == 0
+    for name in "frames add-ri lam official-no-forget size braid out json".split():
+        assert f"--{name}" in shown
+    assert "Discount." in shown and "Cells on a side" in shown
+
+
+def test_trained_run_can_be_judged_again_and_is_only_read(trained):
+    folder, answer = trained
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    code, out, err = call("eval", folder, "--episodes", 32, "--json")
+    assert code == 0 and json.loads(out)["evaluation"] == answer["evaluation"] and err == ""
+    code, out, _ = call("eval", folder, "--episodes", 8, "--epsilon", 1, "--size", 3)
+    assert code == 0 and out.splitlines()[1].split()[:2] == ["DQN", "1"]
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+
+
+def test_existing_folder_is_left_alone(trained):
+    folder, _ = trained
+    stamp = (folder / "metrics.csv").stat().st_mtime_ns
+    assert "not empty" in refused("train", *TINY, "--out", folder)
+    file = folder.parent / "file"
+    file.write_text("mine")
+    refused("train", *TINY, "--out", file)
+    assert (folder / "metrics.csv").stat().st_mtime_ns == stamp and file.read_text() == "mine"
+    file.unlink()
+
+
+def test_runs_lists_readable_and_unreadable(trained, tmp_path):
+    shutil.copytree(trained[0], tmp_path / "good")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "config.json").write_text("{")
+    with open(tmp_path / "good" / "metrics.csv", "a") as file:
+        file.write("9999,12,0.")
+    code, out, err = call("runs", tmp_path, "--json")
+    rows = {r["name"]: r for r in json.loads(out)["runs"]}
+    assert code == 0 and err == ""
+    assert rows["good"]["status"] == "finished" and rows["good"]["last_frames"] == 6016
+    assert rows["bad"]["status"] == "unreadable"
+    code, out, _ = call("runs", tmp_path)
+    assert code == 0 and "bad: " in out
+
+
+def test_foreign_and_damaged_folders(copied, tmp_path):
+    checkpoint = copied / "checkpoints" / "last.safetensors"
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[: len(whole) // 2])
+    assert "cut off" in refused("eval", copied)
+    checkpoint.write_bytes(pickle.dumps({"weights": [1, 2]}))
+    assert "nothing in it was executed" in refused("eval", copied)
+    Run.load(copied).save_checkpoint({"w": torch.zeros(3)}, {"step": 1})
+    assert "not one of an agent" in refused("eval", copied)
+    checkpoint.write_bytes(whole)
+    config = json.loads((copied / "config.json").read_text())
+    config["config"]["train"]["hidden_size"] = 24
+    (copied / "config.json").write_text(json.dumps(config))
+    assert "does not fit" in refused("eval", copied)
+    checkpoint.unlink()
+    assert "no checkpoint" in refused("eval", copied)
+    assert "not a run folder" in refused("eval", tmp_path)
+    Run.create(tmp_path / "other", {"size": 3}, "encoder")
+    assert "kind 'encoder'" in refused("eval", tmp_path / "other")
+
+
+def test_study_is_gone_on_with_not_done_again(tmp_path, monkeypatch):
+    changes = dict(
+        frames=3000, num_envs=32, warmup=2000, eps_frames=2000, replay=4000, hidden_size=16, updates=1,
+        batch_size=16, log_every=3000, pretrain=2,
+    )  # fmt: skip
+    monkeypatch.setattr(cli, "QUICK", changes)
+    monkeypatch.setattr(cli, "NOTEBOOK", tmp_path / "no.ipynb")
+    command = [*"reproduce --quick --size 2 --max-steps 30 --workers 1 --out".split(), tmp_path / "s"]
+    code, out, err = call(*command, "--seeds", 0, "--json")
+    first = json.loads(out)
+    assert code == 0 and first["files"]["report"] is None and "no report: no.ipynb is not here" in err
+    metrics = tmp_path / "s" / "DQN-s0" / "metrics.csv"
+    with open(metrics, "a") as file:
+        file.write("3000,4")
+    before = metrics.read_bytes()
+    code, out, err = call(*command, "--seeds", 0, 1)
+    assert code == 0 and metrics.read_bytes() == before, "what was finished is not touched"
+    assert "note: " in err and "half-written" in err and "Traceback" not in err
+    assert str(tmp_path / "s" / "curves.png") in out and "REHEARSAL" in out
+    table = pd.read_csv(tmp_path / "s" / "table.csv")
+    assert table[table.method == "DQN+WM"].seeds.tolist() == [2, 2] and len(table) == 10
+    monkeypatch.setattr(cli, "QUICK", changes | {"lr": 0.5})
+    assert "another lr" in refused(*command)
+
+
+def program(*words, folder, **options):
+    command = [sys.executable, "-m", "lwm_nb", *map(str, words)]
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes, **options)
+
+
+@posix
+def test_interrupted_training_can_be_loaded(tmp_path):
+    process = program("train", *TINY, "--frames", 10_000_000, "--log-every", 3200, folder=tmp_path)
+    folder = tmp_path / "runs" / "labyrinth-n2-dqn-s0"
+    wait_for(folder / "checkpoints" / "last.safetensors", process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and out == "" and "Traceback" not in err
+    assert "lwm-nb eval runs/labyrinth-n2-dqn-s0" in err.splitlines()[-1]
+    assert Run.load(folder).status == "interrupted"
+    code, out, _ = call("eval", folder, "--episodes", 8)
+    assert code == 0 and "DQN" in out
+
+
+@posix
+def test_interrupted_study_stops_all_its_processes(tmp_path):
+    """As a terminal does it: the interrupt goes to every process of the group."""
+    process = program("reproduce", "--size", 2, "--workers", 1, "--json", folder=tmp_path)
+    folder = tmp_path / "runs" / "reproduce-n2"
+    wait_for(folder / "DQN-s0" / "config.json", process)
+    time.sleep(1)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on" in json.loads(out)["error"]
+    assert "Traceback" not in err
+    assert Run.load(folder / "DQN-s0").status == "interrupted"
+    assert not list(folder.glob("DQN-s1")), "what waited was not begun"
+    with pytest.raises(ProcessLookupError):
+        for _ in range(200):  # the last helper of multiprocessing ends a moment later
+            os.killpg(process.pid, 0)
+            time.sleep(0.05)
+
+
+def wait_for(file, process):
+    """Until a file is there; a process that ends without it, or takes two minutes, fails the test."""
+    for _ in range(2400):
+        if file.exists() or process.poll() is not None:
+            break
+        time.sleep(0.05)
+    if not file.exists():
+        process.kill()
+        pytest.fail(f"{file.name} was not written: {process.communicate()}")
+
+
+def test_programs_read_one_json_object(tmp_path):
+    scripts = Path(sys.executable).parent
+    command = [scripts / "lwm-nb", "oracles", "--size", "2", "--episodes", "32", "--json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == ""
+    rows = {row["method"]: row for row in json.loads(done.stdout)["oracles"]}
+    assert rows["Bayes-optimal"]["exact"] == 3.625, "29/8 steps by hand"
+    assert rows["random"]["exact"] == pytest.approx(26)
