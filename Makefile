@@ -16,7 +16,7 @@ export MKL_NUM_THREADS ?= 1
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-run: $(STAMP)  ## train and evaluate the agents in the labyrinth (about 30 min; ARGS="--quick" about 2)
+run: $(STAMP)  ## train and evaluate the agents in the labyrinth (about 20 min; ARGS="--quick" about 2)
 	@$(PY) -m lwm_nb reproduce $(ARGS)
 
 test: $(STAMP)  ## everything: checks, all notebooks, tests/
@@ -28,8 +28,9 @@ check: needs-venv  ## library, notebooks and README agree, lint, format (seconds
 lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
 	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" nbs/00_tour.ipynb $(ARGS)
 
-bench: $(STAMP)  ## how fast the environment and the learner are
+bench: $(STAMP)  ## how fast the environment, the learner and the whitening transforms are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)
+	@$(PY) -c "from lwm_nb.whitening.bench import bench_table, bench_transforms; print(bench_table(bench_transforms()))"
 
 notebooks: $(STAMP)  ## execute the library notebooks in place, in reading order
 	@$(PY) tools/nb.py execute
