@@ -112,9 +112,9 @@ def plain_errors(
         goal = rescale(reward[burn_in + 1 :] + gamma * ~ended[burn_in + 1 :] * value)
     return q[:-1].gather(2, action[burn_in + 1 :, :, None])[..., 0] - goal
 
-# %% ../nbs/8_command_line/00_bench.ipynb #1760fcbc
+# %% ../nbs/8_command_line/00_bench.ipynb #8e0cba5a
 class PlainLoop:
-    "Training with the settings of `config` by Python environments and ready-made parts; it keeps a stopwatch."
+    "Training with the settings of `config` by Python environments and ready-made parts, with a stopwatch."
 
     def __init__(
         self,
@@ -281,7 +281,7 @@ def update_parts(
             seconds[part] += taken / updates
     return seconds
 
-# %% ../nbs/8_command_line/00_bench.ipynb #4f8d667a
+# %% ../nbs/8_command_line/00_bench.ipynb #61f69ad0
 def bench_labyrinth(
     repeats: int = 5,  # turns, at least 1
     seed: int = 0,  # of mazes, actions and weights
@@ -352,12 +352,12 @@ def bench_text(
         f"medians of {len(r['turns'])} turns",
         f"environment  {r['vector_steps_per_s']:>12,.0f} steps/s  {r['mazes']} mazes, compiled",
         f"             {r['single_steps_per_s']:>12,.0f} steps/s  one maze, Python",
-        f"             {r['vector_ratio']:>12.0f} ×        lowest turn {low['vector_ratio']:.0f} (target 100)",
+        f"             {r['vector_ratio']:>12.0f} ×  lowest turn {low['vector_ratio']:.0f} (target 100)",
         f"learner      {r['transitions_per_s']:>12,.0f} transitions/s  default, "
         f"{r['update_ms']:.1f} ms an update",
         f"             {r['plain_transitions_per_s']:>12,.0f} transitions/s  plain loop, "
         f"{r['plain_update_ms']:.1f} ms an update",
-        f"             {r['learner_ratio']:>12.1f} ×        lowest turn {low['learner_ratio']:.1f} (target 3)",
+        f"             {r['learner_ratio']:>12.1f} ×  lowest turn {low['learner_ratio']:.1f} (target 3)",
         "milliseconds for 1,000 transitions that get a gradient",
         "             " + "".join(f"{part:>10}" for part in cost["ours"]) + "     total",
     ]
