@@ -6,7 +6,7 @@ __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_tex
            'exact_steps', 'Oracles', 'Runs', 'Bench', 'minutes_left', 'status_text', 'live_table', 'children_stop_too',
            'write_report', 'check_study', 'Reproduce', 'condensed', 'parse', 'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #89dcb77b
+# %% ../nbs/8_command_line/01_command_line.ipynb #89a892aa
 import io
 import json
 import math
@@ -24,6 +24,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Literal, Union
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import tyro
@@ -500,7 +501,7 @@ def children_stop_too():
     finally:
         signal.signal(signal.SIGINT, before)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #9e62618f
+# %% ../nbs/8_command_line/01_command_line.ipynb #06cf12ac
 NOTEBOOK = Path(lwm_nb.__file__).resolve().parents[1] / "nbs" / "experiments" / "00_labyrinth.ipynb"
 
 
@@ -525,7 +526,7 @@ def write_report(
     client = NotebookClient(
         nb, timeout=900, kernel_name="python3", resources={"metadata": {"path": str(notebook.parent)}}
     )
-    env = {**os.environ, **threads, "LWM_STUDY": str(Path(study).resolve())}
+    env = {**os.environ, **threads, "LWM_PROFILE": "quick", "LWM_STUDY": str(Path(study).resolve())}
     try:
         client.execute(env=env, stderr=subprocess.DEVNULL)
     except (CellExecutionError, DeadKernelError, RuntimeError) as error:
@@ -534,7 +535,7 @@ def write_report(
     write_atomic(out, page.encode())
     return None
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #a00f8c03
+# %% ../nbs/8_command_line/01_command_line.ipynb #2cbe96d1
 QUICK = dict(
     frames=120_000, num_envs=64, warmup=10_000, replay=60_000, eps_frames=40_000, updates=4, log_every=20_000,
     pretrain=50,
@@ -621,9 +622,6 @@ class Reproduce:
         root: Path,  # folder of the study
     ) -> dict:  # files by name, and why there is no report if there is none
         "Write table, learning curves and report into the folder."
-        import matplotlib
-
-        matplotlib.use("agg")
         use_style()
         files = {"csv": root / "table.csv", "curves": root / "curves.png", "report": root / "report.html"}
         write_atomic(files["csv"], table.to_csv(index=False).encode())
@@ -636,9 +634,13 @@ class Reproduce:
         )
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
+        plt.close(figure)
         write_atomic(files["curves"], picture.getvalue())
-        say("executing the report ...")
-        reason = write_report(root, files["report"], NOTEBOOK)
+        say("writing the report ...")
+        if self.labyrinth == LabyrinthConfig():
+            reason = write_report(root, files["report"], NOTEBOOK)
+        else:
+            reason = "the notebook that it is made from is about 3×3 labyrinths of the paper"
         if reason:
             say(f"no report: {reason}")
             files["report"] = None
