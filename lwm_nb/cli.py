@@ -535,7 +535,7 @@ def write_report(
     write_atomic(out, page.encode())
     return None
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #2cbe96d1
+# %% ../nbs/8_command_line/01_command_line.ipynb #4dd32a92
 QUICK = dict(
     frames=120_000, num_envs=64, warmup=10_000, replay=60_000, eps_frames=40_000, updates=4, log_every=20_000,
     pretrain=50,
@@ -629,8 +629,7 @@ class Reproduce:
         figure = study_figure(
             root,
             dict(zip(levels.method, levels["mean"], strict=True)),
-            title=f"{self.labyrinth.size}×{self.labyrinth.size} labyrinths, {len(set(self.seeds))} seeds"
-            + ", a rehearsal" * self.quick,
+            title=f"{self.labyrinth.size}×{self.labyrinth.size} labyrinths" + ", a rehearsal" * self.quick,
         )
         picture = io.BytesIO()
         figure.savefig(picture, format="png")
