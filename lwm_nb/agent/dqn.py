@@ -155,18 +155,17 @@ class QNetwork(nn.Module):
         advantage = self.advantage(advantage)
         return self.value(value) + advantage - advantage.mean(-1, keepdim=True)
 
-# %% ../../nbs/4_agent/01_dqn.ipynb #b46b6525
+# %% ../../nbs/4_agent/01_dqn.ipynb #dd1c8f67
 def lambda_returns(
     reward: torch.Tensor,  # r_t: (T, B)
-    value: torch.Tensor,  # bootstrap V_{t+1}, in units of reward; at a truncated row that of the last obs: (T, B)
+    value: torch.Tensor,  # bootstrap V_{t+1}, in units of reward; at a cut that of the last obs: (T, B)
     terminated: torch.Tensor,  # the step ended the episode: (T, B) bool
     truncated: torch.Tensor,  # the step was cut by the time limit: (T, B) bool
     gamma: float,  # discount, 0..1
     lam: float,  # λ, 0..1; 0 is one-step, 1 is Monte Carlo with a bootstrap at the end
-    greedy: torch.Tensor
-    | None = None,  # the action taken at t+1 is the greedy one: (T, B) bool; None: all count
+    greedy: torch.Tensor | None = None,  # the action at t+1 is the greedy one: (T, B) bool; None: all count
 ) -> torch.Tensor:  # G_t: (T, B)
-    "Targets of Q(λ), computed backwards: Peng & Williams 1996 (eq. 10); with `greedy` Watkins 1989 (section 7.1)."
+    "Targets of Q(λ), computed backwards: Peng & Williams 1996, eq. 10; with `greedy` Watkins 1989."
     alive = gamma * (~terminated).to(value.dtype)
     trace = lam * (~(terminated | truncated)).to(value.dtype)
     if greedy is not None:
@@ -178,7 +177,7 @@ def lambda_returns(
         out[t] = following
     return out
 
-# %% ../../nbs/4_agent/01_dqn.ipynb #61a1e6ee
+# %% ../../nbs/4_agent/01_dqn.ipynb #3a0fd38e
 def td_errors(
     net: QNetwork,  # online network
     target_net: QNetwork,  # slow copy that evaluates the bootstrap action
@@ -191,7 +190,7 @@ def td_errors(
     rescaling: bool = True,  # learn h(Q) instead of Q
     forget: bool = True,  # zero the state at episode ends
 ) -> tuple[torch.Tensor, torch.Tensor]:  # TD errors (u, B) with gradient, q of the actions taken (u, B)
-    "Errors of recurrent double Q-learning (van Hasselt et al. 2016) with λ-returns on u steps after a burn-in."
+    "Errors of recurrent double Q-learning (van Hasselt et al. 2016) with λ-returns, after a burn-in."
     names = ("obs", "action", "reward", "first")
     back = unrescale if rescaling else (lambda y: y)
     forth = rescale if rescaling else (lambda y: y)
