@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="one part")
     args = parser.parse_args()
+    # a shell that starts jobs in the background has them ignore SIGINT, and what they start inherits it;
+    # the tests send real interrupts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     env = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     env["LWM_PROFILE"] = "quick"
     failed = []
