@@ -1,5 +1,44 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium for all tests that look at pages; see lab.py."""
+    from lab import CHROMIUM
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser):
+    """A fresh page with no cookies."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1600})
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def lab(notebooks, tmp_path_factory):
+    """Address and token of a JupyterLab that shows the folder of the test file's own fixture `notebooks`."""
+    from lab import jupyterlab
+
+    with jupyterlab(notebooks, tmp_path_factory.mktemp("lab")) as server:
+        yield server
+
+
+@pytest.fixture
+def open_notebook(lab, page):
+    """Function that opens a notebook of that folder in the page, and gives the page."""
+    from lab import open_in
+
+    return lambda name: open_in(page, lab, name)

@@ -1,35 +1,16 @@
 """The first notebook in a real JupyterLab in a real browser: it shows what is stored, and it runs."""
 
-import json
-import os
-import secrets
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import check
 import nb as tool
 import pytest
 from conftest import ROOT
+from lab import NOTEBOOK, needs_chromium, run_all, screenshot
 
-CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
-SCREENSHOTS = ROOT / "screenshots"
-SETTINGS = {
-    # all cells are in the page, not only those in view
-    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-}
-NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook"
-IDLE = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status='idle']"
-
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium (or set CHROMIUM)"
-)
+pytestmark = needs_chromium
 
 
 def has_picture(cell):
@@ -61,79 +42,6 @@ def notebooks(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def lab(notebooks, tmp_path_factory):
-    """Address of a JupyterLab of its own: loopback, token, no settings of the person who runs the tests."""
-    home = tmp_path_factory.mktemp("lab")
-    for name, values in SETTINGS.items():
-        file = home / "settings" / f"{name}.jupyterlab-settings"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(values))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    token = secrets.token_hex(16)
-    folders = {
-        "JUPYTER_CONFIG_DIR": "config",
-        "JUPYTER_RUNTIME_DIR": "runtime",
-        "JUPYTER_DATA_DIR": "data",
-        "JUPYTERLAB_SETTINGS_DIR": "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
-        "IPYTHONDIR": "ipython",
-    }
-    env = os.environ | {name: str(home / folder) for name, folder in folders.items()}
-    options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser"]
-    options += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"]
-    if os.getuid() == 0:
-        options.append("--allow-root")
-    log = home / "log.txt"
-    with log.open("w") as stream:
-        command = [sys.executable, "-m", "jupyterlab", *options]
-        server = subprocess.Popen(command, env=env, stdout=stream, stderr=subprocess.STDOUT)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                urllib.request.urlopen(f"{url}/api?token={token}", timeout=5).close()
-                break
-            except (urllib.error.URLError, ConnectionError):
-                assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.2)
-        yield url, token
-    finally:
-        server.terminate()  # also ends its kernels
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_notebook(lab, browser):
-    url, token = lab
-    page = browser.new_page(viewport={"width": 1280, "height": 1600})
-
-    def opened(name):
-        page.goto(f"{url}/lab/tree/{name}?token={token}&reset")
-        page.wait_for_selector(f"{NOTEBOOK} .jp-Cell", timeout=60_000)
-        page.wait_for_selector(IDLE, timeout=60_000)
-        return page
-
-    yield opened
-    page.close()
-
-
 def drawn_pictures(page):
     """Sizes of the pictures in outputs that the browser could decode and shows."""
     return page.eval_on_selector_all(
@@ -141,11 +49,6 @@ def drawn_pictures(page):
         "found => found.filter(i => i.complete && i.naturalWidth > 100 && i.getClientRects().length)"
         ".map(i => [i.naturalWidth, i.naturalHeight])",
     )
-
-
-def screenshot(page, name):
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
 def test_no_token_no_notebook(lab):
@@ -168,19 +71,10 @@ def test_stored_notebook_is_shown_before_anything_runs(open_notebook, notebooks)
     )
 
 
-def test_first_cells_run_and_draw(open_notebook, notebooks):
+def test_first_cells_run_and_draw(open_notebook):
     page = open_notebook("fresh.ipynb")
-    code = sum(cell["cell_type"] == "code" for cell in tool.read(notebooks / "fresh.ipynb")["cells"])
     assert drawn_pictures(page) == []
-    page.click("text=Run >> visible=true")
-    page.click(".lm-Menu-itemLabel:text-is('Run All Cells')")
-    done = f"[...document.querySelectorAll('{NOTEBOOK} .jp-CodeCell .jp-InputPrompt')]"
-    page.wait_for_function(
-        f"{done}.filter(p => /\\[\\d+\\]:/.test(p.textContent)).length === {code}", timeout=180_000
-    )
-    page.wait_for_function("[...document.images].every(i => i.complete)")
+    run_all(page)
     page.locator(f"{NOTEBOOK} .jp-OutputArea-output img").first.scroll_into_view_if_needed()
     screenshot(page, "run")
-    errors = page.locator(f"{NOTEBOOK} [data-mime-type='application/vnd.jupyter.error']")
-    assert errors.count() == 0, errors.first.inner_text()
     assert drawn_pictures(page)

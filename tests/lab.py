@@ -1,0 +1,126 @@
+"""A real JupyterLab in a real browser, for several test files."""
+
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+SCREENSHOTS = ROOT / "screenshots"
+SETTINGS = {
+    # all cells are in the page, not only those in view
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+}
+FOLDERS = {
+    "JUPYTER_CONFIG_DIR": "config",
+    "JUPYTER_RUNTIME_DIR": "runtime",
+    "JUPYTER_DATA_DIR": "data",
+    "JUPYTERLAB_SETTINGS_DIR": "settings",
+    "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    "IPYTHONDIR": "ipython",
+}
+NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook"
+IDLE = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status='idle']"
+
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium (or set CHROMIUM)"
+)
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def private_environment(home):
+    """Environment variables that keep Jupyter away from the settings of the person who runs the tests."""
+    for name, values in SETTINGS.items():
+        file = home / "settings" / f"{name}.jupyterlab-settings"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(values))
+    return os.environ | {name: str(home / folder) for name, folder in FOLDERS.items()}
+
+
+@contextmanager
+def serving(command, alive, log, env):
+    """A server of one's own, started and answering at the address `alive`; ended with all it started."""
+    with log.open("w") as stream:
+        server = subprocess.Popen(command, env=env, stdout=stream, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                urllib.request.urlopen(alive, timeout=30).close()
+                break
+            except (urllib.error.URLError, ConnectionError):
+                assert server.poll() is None and time.monotonic() < deadline, log.read_text()[-3000:]
+                time.sleep(0.2)
+        yield server
+    finally:
+        server.terminate()  # also ends its kernels
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@contextmanager
+def jupyterlab(notebooks, home):
+    """Address and token of a JupyterLab that shows a folder: loopback, token, settings of its own."""
+    port, token = free_port(), secrets.token_hex(16)
+    options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser"]
+    options += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"]
+    if os.getuid() == 0:
+        options.append("--allow-root")
+    command = [sys.executable, "-m", "jupyterlab", *options]
+    url = f"http://127.0.0.1:{port}"
+    with serving(command, f"{url}/api?token={token}", home / "log.txt", private_environment(home)):
+        yield url, token
+
+
+def open_in(page, lab, name):
+    """Open a notebook of the JupyterLab `lab` in a page and wait until its kernel is idle."""
+    url, token = lab
+    page.goto(f"{url}/lab/tree/{name}?token={token}&reset")
+    page.wait_for_selector(f"{NOTEBOOK} .jp-Cell", timeout=60_000)
+    page.wait_for_selector(IDLE, timeout=60_000)
+    return page
+
+
+def run_all(page, timeout=180):
+    """Run → Run All Cells, until every code cell has its number; fails on the first error that is shown."""
+    menu_item(page, "Run", "Run All Cells")
+    wait_until_run(page, timeout)
+
+
+def menu_item(page, menu, item):
+    page.click(f"text={menu} >> visible=true")
+    page.click(f".lm-Menu-itemLabel:text-is('{item}')")
+
+
+def wait_until_run(page, timeout=180):
+    prompts = f"[...document.querySelectorAll('{NOTEBOOK} .jp-CodeCell .jp-InputPrompt')]"
+    error = f"document.querySelector(\"{NOTEBOOK} [data-mime-type='application/vnd.jupyter.error']\")"
+    done = f"{prompts}.every(p => /\\[\\d+\\]:/.test(p.textContent))"
+    page.wait_for_function(f"{error} || {done}", timeout=timeout * 1000)
+    errors = page.locator(f"{NOTEBOOK} [data-mime-type='application/vnd.jupyter.error']")
+    assert errors.count() == 0, errors.first.inner_text()
+    page.wait_for_function("[...document.images].every(i => i.complete)")
+
+
+def screenshot(page, name):
+    """Keep what the page (or one element of it) looks like under screenshots/, for a person to look at."""
+    SCREENSHOTS.mkdir(exist_ok=True)
+    page.screenshot(path=SCREENSHOTS / f"{name}.png")
