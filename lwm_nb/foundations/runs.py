@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_FORMAT', 'PACKAGES', 'RUN_FORMAT', 'OWN_FILES', 'HEAD', 'write_atomic', 'plain', 'config_from_dict',
-           'append_row', 'read_rows', 'save_tensors', 'load_tensors', 'environment', 'Run', 'list_runs']
+           'append_row', 'read_rows', 'save_tensors', 'load_tensors', 'environment', 'LockedError', 'hold_lock',
+           'interrupts_later', 'Run', 'list_runs']
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #0655c5b0
+# %% ../../nbs/0_foundations/02_runs.ipynb #4f265b70
 import csv
 import dataclasses
 import difflib
@@ -16,8 +17,10 @@ import numbers
 import os
 import platform
 import re
+import signal
 import socket
 import subprocess
+import threading
 import time
 import types
 import typing
@@ -34,6 +37,11 @@ import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as safetensors_bytes
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 # %% ../../nbs/0_foundations/02_runs.ipynb #259b63b6
 def _reason(error):
@@ -71,7 +79,7 @@ def write_atomic(
         finally:
             os.close(descriptor)
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #b28d4626
+# %% ../../nbs/0_foundations/02_runs.ipynb #ba3c2ddf
 def plain(
     value,  # dataclass, dict, list, tuple, path, number, string, bool, None, or an array or tensor of them
     nonfinite: str = "null",  # NaN and infinity: "null" makes None of them, "keep" or "refuse"
@@ -243,7 +251,7 @@ def read_rows(
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged, it is no table ({error}): restore it or remove it") from error
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #96a04eaf
+# %% ../../nbs/0_foundations/02_runs.ipynb #feba480b
 CHECKPOINT_FORMAT = 1
 
 
@@ -300,7 +308,7 @@ def load_tensors(
         raise ValueError(f"{path} is damaged (its checksum does not match): use another checkpoint")
     return tensors, json.loads(header["meta"])
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #eef4f9ea
+# %% ../../nbs/0_foundations/02_runs.ipynb #d219a695
 PACKAGES = ("lwm_nb", "torch", "numpy", "gymnasium", "numba", "pandas", "safetensors")
 
 
@@ -392,7 +400,85 @@ def _alive(pid, host):
         pass
     return True
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #27749ae1
+# %% ../../nbs/0_foundations/02_runs.ipynb #d707857a
+class LockedError(RuntimeError):
+    """Another process writes to this run folder."""
+
+
+def _lock_owner(path):
+    """Who holds the lock, {} if nobody does, None if that cannot be known here."""
+    if fcntl is None or not path.is_file():
+        return None
+    with open(path, "rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return {}
+        except BlockingIOError:
+            pass
+        except OSError:
+            return None
+        with suppress(ValueError):
+            return dict(json.loads(file.read()))
+        return {"pid": "unknown", "host": "unknown", "time": "an unknown time"}
+
+
+@contextmanager
+def hold_lock(
+    path: str | Path,  # lock file, made when it does not exist; it stays when the lock is gone
+    patience: float = 1.0,  # seconds to try
+) -> Iterator[None]:
+    """Hold a lock that ends with this process at the latest; LockedError when another one holds it."""
+    if fcntl is None:
+        yield
+        return
+    path = Path(path)
+    with open(path, "ab") as file:
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() < deadline:
+                    time.sleep(0.02)
+                    continue
+                by = _lock_owner(path) or {}
+                raise LockedError(
+                    f"{path.parent} is being written by process {by.get('pid')} on {by.get('host')} since "
+                    f"{by.get('time')}: stop that one first, or choose another folder"
+                ) from None
+        file.truncate(0)
+        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname(), "time": _now()}).encode())
+        file.flush()
+        yield
+
+# %% ../../nbs/0_foundations/02_runs.ipynb #4f0a4def
+@contextmanager
+def interrupts_later() -> Iterator[typing.Callable[[], bool]]:  # to be asked: was there an interrupt?
+    """Note the first Ctrl-C or SIGTERM instead of obeying at once; a second one is obeyed."""
+    seen = []
+
+    def note(number, frame):
+        if seen:
+            raise KeyboardInterrupt
+        seen.append(number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        if before[signal.SIGINT] in (signal.SIG_IGN, None):
+            del before[signal.SIGINT]
+        if before[signal.SIGTERM] is not signal.SIG_DFL:
+            del before[signal.SIGTERM]
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: bool(seen)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+# %% ../../nbs/0_foundations/02_runs.ipynb #f119c99b
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One training run, stored in one folder. Make it with Run.create or Run.load."""
@@ -454,14 +540,27 @@ class Run:
     def status(self) -> str:
         """running, interrupted, finished or failed, as the folder says now."""
         stored = self._read_status()
-        if stored["status"] == "running" and not _alive(stored["pid"], stored["host"]):
-            return "interrupted"
+        if stored["status"] == "running":
+            owner = _lock_owner(self.path / "lock")
+            alive = _alive(stored["pid"], stored["host"]) if owner is None else bool(owner)
+            return "running" if alive else "interrupted"
         return stored["status"]
 
     @property
     def error(self) -> str | None:
         """What a failed run failed with, in one line; None for all others."""
         return self._read_status()["error"]
+
+    def request_stop(self) -> bool:  # whether somebody trains here who could hear it
+        """Ask whoever trains in this folder to stop, as by Ctrl-C."""
+        heard = self.status == "running"
+        if heard:
+            write_atomic(self.path / "stop", b"")
+        return heard
+
+    def stop_requested(self) -> bool:
+        """Whether a stop was asked for; forgotten when recording begins and ends."""
+        return (self.path / "stop").exists()
 
     def log(self, **metrics) -> None:
         """Append one row to metrics.csv; raises as append_row."""
@@ -520,29 +619,32 @@ class Run:
 
     @contextmanager
     def recording(self) -> Iterator["Run"]:
-        """Mark the run finished, interrupted (Ctrl-C, kernel interrupt) or failed, and add what it cost.
+        """Hold the lock; mark the run finished, interrupted (Ctrl-C) or failed, and add what it cost.
 
-        An exception goes on to the caller.
+        Raises LockedError when another process trains here; any exception goes on to the caller.
         """
         wall, cpu = time.perf_counter(), time.process_time()
-        self._set_status("running")
-        outcome = "finished", None
-        try:
-            yield self
-        except KeyboardInterrupt:
-            outcome = "interrupted", None
-            raise
-        except BaseException as error:
-            outcome = "failed", " ".join(f"{type(error).__name__}: {error}".split())
-            raise
-        finally:
+        with hold_lock(self.path / "lock"):
+            (self.path / "stop").unlink(missing_ok=True)
+            self._set_status("running")
+            outcome = "finished", None
             try:
-                self._add_cost(time.perf_counter() - wall, time.process_time() - cpu)
-                self._set_status(*outcome)
-            except (OSError, ValueError) as error:
-                warnings.warn(
-                    f"{self.path}: could not note that the run {outcome[0]} ({error})", stacklevel=3
-                )
+                yield self
+            except KeyboardInterrupt:
+                outcome = "interrupted", None
+                raise
+            except BaseException as error:
+                outcome = "failed", " ".join(f"{type(error).__name__}: {error}".split())
+                raise
+            finally:
+                try:
+                    (self.path / "stop").unlink(missing_ok=True)
+                    self._add_cost(time.perf_counter() - wall, time.process_time() - cpu)
+                    self._set_status(*outcome)
+                except (OSError, ValueError) as error:
+                    warnings.warn(
+                        f"{self.path}: could not note that the run {outcome[0]} ({error})", stacklevel=3
+                    )
 
     def _checkpoint(self, name):
         return self.path / "checkpoints" / f"{_check_name(name)}.safetensors"
