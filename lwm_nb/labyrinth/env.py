@@ -82,7 +82,7 @@ def carve(
         passages[row + MOVES[action][0], col + MOVES[action][1], (action + 2) % 4] = True
     return passages
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #66bae381
+# %% ../../nbs/3_labyrinth/00_env.ipynb #068e16ad
 def check_passages(
     passages: np.ndarray,  # (..., n, n, 4), bool or 0/1
     size: int,  # the n that it has to have
@@ -130,7 +130,7 @@ def check_positions(
         raise ValueError(f"position {positions.tolist()!r} is outside: row and col go from 0 to {size - 1}.")
     return positions.astype(np.int64)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #e6056edd
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9d6107d7
 PALETTE = {
     "paper": (252, 251, 248),
     "visited": (205, 228, 240),
@@ -158,7 +158,7 @@ def heat_colours(
     colours = HEAT[below] * (1 - part) + HEAT[below + 1] * part
     return np.where(known[..., None], colours, PALETTE["paper"])
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #4a5166b6
+# %% ../../nbs/3_labyrinth/00_env.ipynb #1bc7e540
 def draw_maze(
     passages: np.ndarray,  # (n, n, 4) bool
     position: tuple | None = None,  # (row, col) of the agent
@@ -184,9 +184,9 @@ def draw_maze(
         seen = np.zeros((n, n), bool) if visited is None else np.asarray(visited, bool)
         colours[~seen] = PALETTE["fog"]
     margin = scale // 6 * fine + wall
-    canvas = np.empty((n * px + 2 * margin, n * px + 2 * margin, 3), float)
+    canvas = np.empty((n * px + 2 * margin, n * px + 2 * margin, 3), np.uint8)
     canvas[:] = PALETTE["paper"]
-    canvas[margin:-margin, margin:-margin] = colours.repeat(px, 0).repeat(px, 1)
+    canvas[margin:-margin, margin:-margin] = colours.round().astype(np.uint8).repeat(px, 0).repeat(px, 1)
 
     def box(top, left, bottom, right, half, colour):
         canvas[margin + top - half : margin + bottom + half, margin + left - half : margin + right + half] = (
@@ -194,9 +194,9 @@ def draw_maze(
         )
 
     def disc(row, col, radius, colour):
-        y, x = np.ogrid[: len(canvas), : len(canvas)]
-        centre = margin + (row + 0.5) * px - 0.5, margin + (col + 0.5) * px - 0.5
-        canvas[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2] = colour
+        away = (np.arange(px) - px / 2 + 0.5) ** 2
+        top, left = margin + row * px, margin + col * px
+        canvas[top : top + px, left : left + px][away[:, None] + away <= radius**2] = colour
 
     for row, col, action in itertools.product(range(n), range(n), range(4)):
         if seen[row, col] and not passages[row, col, action]:
@@ -209,14 +209,14 @@ def draw_maze(
         for t, (a, b) in enumerate(steps):
             (top, left), (bottom, right) = np.minimum(a, b), np.maximum(a, b)
             fade = 0.55 * (1 - (t + 1) / len(centres))
-            colour = np.array(PALETTE["path"]) * (1 - fade) + 255 * fade
+            colour = np.round(np.array(PALETTE["path"]) * (1 - fade) + 255 * fade)
             box(top, left, bottom, right, max(1, px // 14), colour)
     if position is not None:
         disc(*position, 0.33 * px, (255, 255, 255))
         disc(*position, 0.27 * px, PALETTE["agent"])
-    side = len(canvas) // fine * fine
-    small = canvas[:side, :side].reshape(side // fine, fine, side // fine, fine, 3).mean((1, 3))
-    return small.round().astype(np.uint8)
+    canvas = canvas[: len(canvas) // fine * fine, : len(canvas) // fine * fine].astype(np.uint16)
+    rows = sum(canvas[i::fine] for i in range(fine))
+    return ((sum(rows[:, i::fine] for i in range(fine)) + fine**2 // 2) // fine**2).astype(np.uint8)
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #ac5c11d1
 def check_action(
@@ -258,7 +258,7 @@ def maze_text(
         text[2 * position[0] + 1, 2 * position[1] + 1] = "@"
     return "\n".join("".join(line) for line in text)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #fd4b58f9
+# %% ../../nbs/3_labyrinth/00_env.ipynb #6bf746d6
 class Labyrinth(gym.Env):
     "A new maze each episode, seen through four bits; visit every cell. Ermolov & Sebe 2020, section 4.1."
 
@@ -452,7 +452,7 @@ def carve_batch(
     _carve_all(passages, size, round(braid * (size - 1) ** 2), state)
     return passages.reshape(number, size, size, 4)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #1198b82b
+# %% ../../nbs/3_labyrinth/00_env.ipynb #ae0fe9b9
 @compiled
 def _move(actions, words, visited, track, size, max_steps, obs, ended, length):
     "Move everywhere. Number of episodes that ended, or -1 (nothing moved) when an action is not 0..3."
