@@ -39,7 +39,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #0d8acd76
+# %% ../../nbs/0_foundations/05_jobs.ipynb #ff1aea6b
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -83,7 +83,9 @@ def _context(function):
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     module = getattr(function, "__module__", None) or ""
-    context.set_forkserver_preload([__name__, *([module] if module.startswith("lwm_nb.") else [])])
+    context.set_forkserver_preload(
+        ["lwm_nb.foundations.jobs", *([module] if module.startswith("lwm_nb.") else [])]
+    )
     return context
 
 # %% ../../nbs/0_foundations/05_jobs.ipynb #abf23764
