@@ -5,7 +5,7 @@ __all__ = ['CHECKPOINT_FORMAT', 'PACKAGES', 'RUN_FORMAT', 'OWN_FILES', 'HEAD', '
            'append_row', 'read_rows', 'save_tensors', 'load_tensors', 'environment', 'LockedError', 'hold_lock',
            'interrupts_later', 'Run', 'list_runs']
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #4f265b70
+# %% ../../nbs/0_foundations/02_runs.ipynb #49856c40
 import csv
 import dataclasses
 import difflib
@@ -17,6 +17,7 @@ import numbers
 import os
 import platform
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,7 +27,7 @@ import types
 import typing
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -251,7 +252,7 @@ def read_rows(
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is damaged, it is no table ({error}): restore it or remove it") from error
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #feba480b
+# %% ../../nbs/0_foundations/02_runs.ipynb #b428c194
 CHECKPOINT_FORMAT = 1
 
 
@@ -278,6 +279,13 @@ def save_tensors(
     text = json.dumps(plain(meta, "keep", "meta"))
     header = {"lwm_nb": str(CHECKPOINT_FORMAT), "meta": text, "crc32": _checksum(own, text)}
     write_atomic(path, safetensors_bytes(own, header))
+
+
+def _stored_meta(path):
+    """Meta and checksum as the header of a checkpoint says, without reading its tensors."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        header = file.metadata()
+    return json.loads(header["meta"]), header["crc32"]
 
 
 def load_tensors(
@@ -478,7 +486,7 @@ def interrupts_later() -> Iterator[typing.Callable[[], bool]]:  # to be asked: w
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #f119c99b
+# %% ../../nbs/0_foundations/02_runs.ipynb #25d7e45d
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One training run, stored in one folder. Make it with Run.create or Run.load."""
@@ -596,6 +604,74 @@ class Run:
         """Names of the checkpoints of this run."""
         return sorted(p.stem for p in (self.path / "checkpoints").glob("[!.]*.safetensors"))
 
+    def states(self) -> list[int]:
+        """Numbers of the states from which training can go on, oldest first."""
+        return sorted(int(p.stem[6:]) for p in (self.path / "state").glob("state-*.safetensors"))
+
+    def save_state(
+        self,
+        tensors: Mapping[str, torch.Tensor],  # all that changes
+        meta: Mapping,  # counters, random generators and all else, JSON-able
+        parts: Mapping[str, Mapping]
+        | None = None,  # new large tensors, which never change: {name: {key: tensor}}
+        keep: Iterable[str] = (),  # names of parts written earlier that this state needs, too
+    ) -> None:
+        """Write all that is needed to go on exactly from here; the last two states are kept.
+
+        Raises OSError, with the states before untouched, when the disk does not take it.
+        """
+        folder, parts = self.path / "state", parts or {}
+        try:
+            folder.mkdir(exist_ok=True)
+            for name, part in parts.items():
+                save_tensors(self._part(name), part, {})
+            sums = {name: _stored_meta(self._part(name))[1] for name in (*keep, *parts)}
+            number = max(self.states(), default=0) + 1
+            content = {"meta": meta, "parts": sums, "metrics": self._mark_metrics()}
+            save_tensors(folder / f"state-{number:06d}.safetensors", tensors, content)
+        except OSError as error:
+            left = "the state before it is whole: make room, then resume"
+            left = left if self.states() else "there is no state yet from which one could go on"
+            raise OSError(error.errno, f"{error.strerror or error}; {left}") from error
+        finally:
+            with suppress(OSError):
+                self._prune_states()
+
+    def restore_state(self) -> tuple[dict, dict, dict] | None:  # tensors, meta, parts by name
+        """Bring the folder back to its newest whole state: later rows of metrics go, for they will come again.
+
+        None, without any rows, when there is no state yet. A damaged state is named in a warning and the one
+        before is used; raises ValueError when no state is left that could be.
+        """
+        damaged = []
+        for number in reversed(self.states()):
+            path = self.path / "state" / f"state-{number:06d}.safetensors"
+            try:
+                tensors, content = load_tensors(path)
+                parts = {name: self._load_part(name, crc) for name, crc in content["parts"].items()}
+                rows = self._marked_metrics(content["metrics"])
+            except (ValueError, FileNotFoundError) as error:
+                damaged.append((path, error))
+                continue
+            break
+        else:
+            if damaged:
+                raise ValueError(
+                    f"{self.path} has no usable state ({damaged[0][1]}): remove {self.path / 'state'} to start "
+                    "at the beginning"
+                )
+            tensors, content, parts, rows = None, None, {}, b""
+        for path, error in damaged:
+            os.replace(path, path.with_suffix(".damaged"))
+            message = f"{path} cannot be used ({error}); the state before it is used instead"
+            warnings.warn(message, stacklevel=2)
+        metrics = self.path / "metrics.csv"
+        if rows:
+            write_atomic(metrics, rows)
+        else:
+            metrics.unlink(missing_ok=True)
+        return (tensors, content["meta"], parts) if content else None
+
     def write_json(
         self,
         name: str,  # letters, digits, - and _; the file is NAME.json
@@ -641,10 +717,53 @@ class Run:
                     (self.path / "stop").unlink(missing_ok=True)
                     self._add_cost(time.perf_counter() - wall, time.process_time() - cpu)
                     self._set_status(*outcome)
+                    if outcome[0] == "finished":
+                        shutil.rmtree(self.path / "state", ignore_errors=True)
                 except (OSError, ValueError) as error:
                     warnings.warn(
                         f"{self.path}: could not note that the run {outcome[0]} ({error})", stacklevel=3
                     )
+
+    def _part(self, name):
+        return self.path / "state" / f"{_check_name(name)}.safetensors"
+
+    def _load_part(self, name, crc):
+        part, _ = load_tensors(self._part(name))
+        if _stored_meta(self._part(name))[1] != crc:
+            raise ValueError(f"{self._part(name)} belongs to another state")
+        return part
+
+    def _mark_metrics(self):
+        """Length and checksum of the rows so far, which are on the disk when this returns."""
+        path = self.path / "metrics.csv"
+        if not path.exists():
+            return {"bytes": 0, "crc32": 0}
+        with open(path, "rb+") as file:
+            os.fsync(file.fileno())
+            rows = file.read()
+        rows = rows[: rows.rfind(b"\n") + 1]
+        return {"bytes": len(rows), "crc32": zlib.crc32(rows)}
+
+    def _marked_metrics(self, mark):
+        path = self.path / "metrics.csv"
+        rows = path.read_bytes()[: mark["bytes"]] if mark["bytes"] else b""
+        if zlib.crc32(rows) != mark["crc32"]:
+            raise ValueError(f"{path} has other rows than at the time of that state")
+        return rows
+
+    def _prune_states(self):
+        """Remove all but the last two states, and the parts that neither of them needs."""
+        folder, needed = self.path / "state", set()
+        kept = self.states()[-2:]
+        try:
+            for number in kept:
+                needed |= _stored_meta(folder / f"state-{number:06d}.safetensors")[0]["parts"].keys()
+        except (SafetensorError, ValueError, KeyError, TypeError):
+            return  # a damaged one: what it needs is not known
+        needed |= {f"state-{number:06d}" for number in kept}
+        for path in folder.iterdir():
+            if path.suffix == ".tmp" or (path.suffix == ".safetensors" and path.stem not in needed):
+                path.unlink(missing_ok=True)
 
     def _checkpoint(self, name):
         return self.path / "checkpoints" / f"{_check_name(name)}.safetensors"
