@@ -452,7 +452,7 @@ def carve_batch(
     _carve_all(passages, size, round(braid * (size - 1) ** 2), state)
     return passages.reshape(number, size, size, 4)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #ae0fe9b9
+# %% ../../nbs/3_labyrinth/00_env.ipynb #d5ac11ab
 @compiled
 def _move(actions, words, visited, track, size, max_steps, obs, ended, length):
     "Move everywhere. Number of episodes that ended, or -1 (nothing moved) when an action is not 0..3."
@@ -589,6 +589,31 @@ class LabyrinthVectorEnv(VectorEnv):
             self._state, obs,
         )  # fmt: skip
         return obs
+
+    def state(self) -> dict:  # arrays by name, copies
+        "All that decides what happens from here on: mazes, where everyone is and has been, random numbers."
+        if not self._begun:
+            raise RuntimeError("No episode is under way: call reset() before state().")
+        names = "_words", "_visited", "_track", "_state"
+        return {name.lstrip("_"): getattr(self, name).copy() for name in names}
+
+    def load_state(
+        self,
+        state: dict,  # of `state` of an environment with the same settings
+    ):
+        "Go on where another one stood; `ValueError` when the arrays do not fit."
+        for name, like in (
+            ("words", self._words), ("visited", self._visited), ("track", self._track),
+            ("state", np.empty((self.num_envs, 2), np.uint64)),
+        ):  # fmt: skip
+            found = state.get(name)
+            if getattr(found, "shape", None) != like.shape or found.dtype != like.dtype:
+                raise ValueError(
+                    f"the state's {name!r} is not {like.dtype} of shape {like.shape}: "
+                    "it is of another environment, make one with the same num_envs and size."
+                )
+        self._words[:], self._visited[:], self._track[:] = state["words"], state["visited"], state["track"]
+        self._state, self._begun = state["state"].copy(), True
 
     def step(
         self,
