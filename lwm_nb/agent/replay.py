@@ -6,7 +6,7 @@ __all__ = ['SequenceReplay']
 # %% ../../nbs/4_agent/00_replay.ipynb #a0ed43e8
 import numpy as np
 
-# %% ../../nbs/4_agent/00_replay.ipynb #de2954d7
+# %% ../../nbs/4_agent/00_replay.ipynb #242610c0
 class SequenceReplay:
     "Ring buffer of rows (time, N, …) with recurrent states stored every `stride` rows."
 
@@ -26,7 +26,7 @@ class SequenceReplay:
                 f"give at least {2 * stride * num_envs} steps (two strides of {stride} rows)"
             )
         self.rows, self.num_envs, self.stride, self.hidden_size = rows, num_envs, stride, hidden_size
-        self.written = 0
+        self.written, self.saved, self.parts = 0, 0, []
         self.fields = dict(
             obs=np.zeros((rows, num_envs, *obs_shape), obs_dtype),
             action=np.zeros((rows, num_envs), np.int64),
@@ -73,6 +73,59 @@ class SequenceReplay:
         if self.wants_hidden:
             self.hidden[at // self.stride] = hidden
         self.written += 1
+
+    @property
+    def nbytes(self) -> int:
+        "Bytes of a full ring."
+        return sum(field.nbytes for field in self.fields.values()) + self.hidden.nbytes
+
+    def rejudge(
+        self,
+        surprise: np.ndarray,  # new errors of all rows that were written: (written, N)
+    ):
+        "Replace what the world model thought of the rows so far; ValueError when some were overwritten."
+        if surprise.shape != (self.written, self.num_envs) or self.written > self.rows:
+            raise ValueError(
+                f"surprise has shape {surprise.shape}, {self.written} rows of {self.num_envs} environments "
+                f"were written and {self.rows} fit: rows can only be judged anew before the ring is full"
+            )
+        self.fields["surprise"][: self.written] = surprise
+        self.saved, self.parts = 0, []
+
+    def new_part(self) -> tuple[str, dict] | None:  # name, arrays (rows, N, …); None without new rows
+        "Rows added since the last call, to be stored; `parts` then has the names that make up the ring."
+        begin, end = max(self.saved, self.written - self.rows), self.written
+        oldest = end - self.rows
+        self.parts = [name for name in self.parts if int(name.split("-")[2]) > oldest]
+        if begin == end:
+            return None
+        rows = np.arange(begin, end)
+        part = {name: field[rows % self.rows] for name, field in self.fields.items()}
+        part["hidden"] = self.hidden[rows[rows % self.stride == 0] % self.rows // self.stride]
+        self.saved, name = end, f"replay-{begin}-{end}"
+        self.parts.append(name)
+        return name, part
+
+    def load_parts(
+        self,
+        parts: dict,  # arrays by name of the part, as they were stored
+    ):
+        "Fill the ring from its parts; ValueError when they are not of a ring of this shape without gaps."
+        known, at = self.fields | {"hidden": self.hidden}, None
+        for name, part in sorted(parts.items(), key=lambda item: int(item[0].split("-")[1])):
+            begin, end = map(int, name.split("-")[1:])
+            rows = np.arange(begin, end)
+            fits = part.keys() == known.keys() and all(
+                part[k].dtype == v.dtype and part[k].shape[1:] == v.shape[1:] for k, v in known.items()
+            )
+            if not fits or at not in (None, begin):
+                raise ValueError(f"{name} does not fit into this replay: it belongs to other settings")
+            for key, field in self.fields.items():
+                field[rows % self.rows] = part[key]
+            self.hidden[rows[rows % self.stride == 0] % self.rows // self.stride] = part["hidden"]
+            at = end
+        self.written = self.saved = at or 0
+        self.parts = sorted(parts, key=lambda name: int(name.split("-")[1]))
 
     def starts(
         self,

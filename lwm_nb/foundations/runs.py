@@ -486,7 +486,7 @@ def interrupts_later() -> Iterator[typing.Callable[[], bool]]:  # to be asked: w
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #25d7e45d
+# %% ../../nbs/0_foundations/02_runs.ipynb #4eda6657
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One training run, stored in one folder. Make it with Run.create or Run.load."""
@@ -612,8 +612,7 @@ class Run:
         self,
         tensors: Mapping[str, torch.Tensor],  # all that changes
         meta: Mapping,  # counters, random generators and all else, JSON-able
-        parts: Mapping[str, Mapping]
-        | None = None,  # new large tensors, which never change: {name: {key: tensor}}
+        parts: Mapping[str, Mapping] | None = None,  # tensors that will not change: {name: {key: tensor}}
         keep: Iterable[str] = (),  # names of parts written earlier that this state needs, too
     ) -> None:
         """Write all that is needed to go on exactly from here; the last two states are kept.
@@ -638,7 +637,7 @@ class Run:
                 self._prune_states()
 
     def restore_state(self) -> tuple[dict, dict, dict] | None:  # tensors, meta, parts by name
-        """Bring the folder back to its newest whole state: later rows of metrics go, for they will come again.
+        """Bring the folder back to its newest whole state; later rows of metrics go: they will come again.
 
         None, without any rows, when there is no state yet. A damaged state is named in a warning and the one
         before is used; raises ValueError when no state is left that could be.
@@ -657,8 +656,8 @@ class Run:
         else:
             if damaged:
                 raise ValueError(
-                    f"{self.path} has no usable state ({damaged[0][1]}): remove {self.path / 'state'} to start "
-                    "at the beginning"
+                    f"{self.path} has no usable state ({damaged[0][1]}): "
+                    f"remove {self.path / 'state'} to start at the beginning"
                 )
             tensors, content, parts, rows = None, None, {}, b""
         for path, error in damaged:
