@@ -174,11 +174,11 @@ class Background:
         self._thread.join(seconds)
         return not self.running
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #35752fd5
+# %% ../../nbs/6_panels/01_embedding.ipynb #317abc98
 SCALE = tuple(to_hex(c) for c in plt.get_cmap("viridis")(np.linspace(0, 0.93, 128)))
 CLASSES = (
     "#1A60C9", "#E0701A", "#2A8C4A", "#C3302B", "#7B4FB5", "#8A5A3C", "#D65BA8", "#5E6670", "#A3A21B",
-    "#18A5B8", "#0B2E66", "#F2B24C",
+    "#18A5B8", "#0B2E66", "#F2B24C", "#6FB98F", "#4A1230", "#B9C4D6",
 )  # fmt: skip
 
 
@@ -441,7 +441,7 @@ def square(
     low, high = points.min(0), points.max(0)
     return (points - (low + high) / 2) / (max((high - low).max(), 1e-12) / 2)
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #87a7e5ce
+# %% ../../nbs/6_panels/01_embedding.ipynb #48ba184c
 def _draw_view(ax, state, name, colours, size):
     x, y = square(state.points[name]).T
     chosen, path = np.zeros(state.n, bool), state.path()
@@ -487,6 +487,7 @@ def embedding_figure(
                 ax.set_axis_off()
         for ax in axes[:, cols]:
             ax.set_axis_off()
+        fig.get_layout_engine().set(h_pad=0.1)
         side = axes[0, cols]
         if colours.names is None:
             scale = plt.cm.ScalarMappable(
@@ -505,7 +506,7 @@ def embedding_figure(
             box.set_title(f"point {state.hovered}", fontsize=9, weight="normal", pad=4)
     return fig
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #e4cc9d02
+# %% ../../nbs/6_panels/01_embedding.ipynb #c0e9e681
 class StepLabels:
     "Step numbers along a path, in the shape in which jupyter-scatter wants labels."
 
@@ -541,7 +542,7 @@ class ScatterView:
         self.state, self.name = state, name
         self.size = float(np.clip(9_000 / state.n, 3, 9))
         self.scatter = jscatter.Scatter(
-            data=self._table(), x="x", y="y", x_scale=(-1.1, 1.1), y_scale=(-1.1, 1.1), height=height,
+            data=self._table(), x="x", y="y", x_scale=(-1.2, 1.2), y_scale=(-1.2, 1.2), height=height,
             color="#5E6670", size=self.size, opacity=0.9, opacity_unselected=0.2, background_color=CARD,
             color_selected=METHOD_COLOURS["DQN+WM"], color_hover=INK, axes=False, reticle=False,
             transition_points_duration=500,
@@ -587,9 +588,8 @@ class ScatterView:
     def path(self):
         "Draw the path of the episode that the state names."
         points = square(self.state.points[self.name])[self.state.path()]
-        line = (
-            [jscatter.Line([tuple(p) for p in points], line_color=INK, line_width=2)] if len(points) else []
-        )
+        way = [tuple(p) for p in points]
+        line = [jscatter.Line(way, line_color=INK, line_width=2)] if way else []
         self.scatter.annotations(line)
         labels = StepLabels(points, self.state.path_steps())
         self.widget.label_placement = labels if len(points) else None
@@ -607,7 +607,7 @@ class ScatterView:
         if (-1 if self.widget.hovering is None else self.widget.hovering) != wanted:
             self.widget.hovering = wanted
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #4c596846
+# %% ../../nbs/6_panels/01_embedding.ipynb #12827df7
 PERPLEXITIES = (5.0, 30.0, 100.0)
 
 
@@ -659,11 +659,8 @@ class EmbeddingPanel(ipywidgets.VBox):
         ]
         cells = [ipywidgets.VBox([t, v.widget]) for t, v in zip(self.titles, self.views, strict=True)]
         cols = min(3, len(cells))
-        layout = {
-            "grid_template_columns": f"repeat({cols}, minmax(0, 1fr))",
-            "grid_gap": "8px",
-            "flex": "1 1 0%",
-        }
+        columns = f"repeat({cols}, minmax(0, 1fr))"
+        layout = {"grid_template_columns": columns, "grid_gap": "8px", "flex": "1 1 0%"}
         grid = ipywidgets.GridBox(cells, layout=layout)
         side = ipywidgets.VBox(
             [self.legend, self.picture, self.facts], layout={"width": "196px", "flex": "0 0 auto"}
@@ -751,8 +748,10 @@ class EmbeddingPanel(ipywidgets.VBox):
         figure.savefig(buffer, format="png", dpi=figure.dpi)
         plt.close(figure)
         bundle = super()._repr_mimebundle_(**kwargs) or {}
-        bundle.pop("text/plain", None)
-        return {**bundle, "image/png": base64.b64encode(buffer.getvalue()).decode()}
+        return {**bundle, "text/plain": repr(self), "image/png": base64.b64encode(buffer.getvalue()).decode()}
+
+    def __repr__(self):
+        return f"EmbeddingPanel of {self.state.n} points, {len(self.views)} views"
 
 
 def legend_html(
@@ -761,7 +760,7 @@ def legend_html(
     "What the colours mean."
     colours, title = state.colouring, html.escape(state.colour)
     if colours.names is None:
-        ramp = ", ".join(colours.colours[:: len(colours.colours) // 8])
+        ramp = ", ".join(colours.colours[i] for i in np.linspace(0, len(colours.colours) - 1, 9).astype(int))
         body = (
             f"<div style='height:10px;border-radius:3px;background:linear-gradient(90deg, {ramp})'></div>"
             "<div style='display:flex;justify-content:space-between'>"
@@ -773,7 +772,7 @@ def legend_html(
             f"height:9px;border-radius:5px;background:{c}'></span> {html.escape(n)}</span>"
             for n, c in zip(colours.names, colours.colours, strict=True)
         )
-    return f"<div style='line-height:1.5'><b>{title}</b>{body}</div>"
+    return f"<div style='line-height:1.5'><div><b>{title}</b></div>{body}</div>"
 
 
 def facts_html(
@@ -792,13 +791,13 @@ def facts_html(
         f"{body}</table>"
     )
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #26c3f8aa
+# %% ../../nbs/6_panels/01_embedding.ipynb #219feb76
 @dataclass(frozen=True)
 class Walk:
     "States of one or several agents along the same episodes, and what was true at each step."
 
     states: dict  # {name: (n, d) float32}
-    columns: pd.DataFrame  # n rows: episode, step, cells seen, row, col, steps left, surprise
+    columns: pd.DataFrame  # n rows: episode, step, cells seen, row, col, sees (open ways), surprise
     passages: np.ndarray  # (episodes, size, size, 4) bool
     visited: np.ndarray  # (n, size, size) bool
 
@@ -840,6 +839,7 @@ def record_walk(
         visited.append(env.visited[who].copy())
         facts = {"episode": who, "step": step, "cells seen": visited[-1].sum((1, 2))}
         facts |= dict(zip(("row", "col"), env.positions[who].T, strict=True))
+        facts["sees"] = ["".join(np.array(list("←↓→↑"))[bits.astype(bool)]) for bits in obs[who]]
         rows.append(pd.DataFrame({**facts, "surprise": leader.surprise.cpu().numpy()[who]}))
         random = rng.random(episodes) < epsilon
         actions = np.where(random, rng.integers(4, size=episodes), actions)
