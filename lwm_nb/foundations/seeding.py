@@ -67,7 +67,7 @@ def torch_generator(
     """PyTorch generator of a named stream; raises as `seed_sequence`; torch's global one is not touched."""
     return torch.Generator(device=device).manual_seed(seed_int(seed, *path))
 
-# %% ../../nbs/0_foundations/00_seeding.ipynb #f65fecd5
+# %% ../../nbs/0_foundations/00_seeding.ipynb #eef1d574
 def resolve_device(
     device: str | torch.device = "auto",  # "auto", "cpu", "cuda", "cuda:1", "mps" …
 ) -> torch.device:  # a device on which tensors can be made now
@@ -86,14 +86,14 @@ def resolve_device(
         ) from None
     return found
 
-# %% ../../nbs/0_foundations/00_seeding.ipynb #1dad44c6
+# %% ../../nbs/0_foundations/00_seeding.ipynb #24498963
 def set_threads(
     n: int = 1,  # threads inside one operation, at least 1
 ) -> None:
     """Set the threads of torch, and of numba where it is loaded; raises ValueError for less than one."""
     if isinstance(n, bool) or not isinstance(n, numbers.Integral) or n < 1:
         raise ValueError(f"threads must be an integer of at least 1, not {n!r}: 1 is best for small networks")
-    torch.set_num_threads(int(n))
     if "numba" in sys.modules:
         numba = sys.modules["numba"]
         numba.set_num_threads(min(int(n), numba.config.NUMBA_NUM_THREADS))
+    torch.set_num_threads(int(n))
