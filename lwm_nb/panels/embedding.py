@@ -607,7 +607,7 @@ class ScatterView:
         if (-1 if self.widget.hovering is None else self.widget.hovering) != wanted:
             self.widget.hovering = wanted
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #12827df7
+# %% ../../nbs/6_panels/01_embedding.ipynb #76aa8a5c
 PERPLEXITIES = (5.0, 30.0, 100.0)
 
 
@@ -623,26 +623,30 @@ class EmbeddingPanel(ipywidgets.VBox):
         | Embeddings,  # (n, d), {name: (n, d)}, or a state that is there already
         columns: pd.DataFrame | Mapping | None = None,  # n rows: what one may colour by; episode and step
         image: Callable[[int], np.ndarray] | np.ndarray | None = None,  # index → picture, or (n, H, W[, 3])
-        height: int = 380,  # pixels of a view
+        height: int | None = None,  # pixels of a view; None chooses by their number
         **options,  # of `Embeddings`: colour, trajectory, seed
     ):
         ready = isinstance(vectors, Embeddings)
         self.state = state = vectors if ready else Embeddings(vectors, columns, image, **options)
+        cols = min(3, len(state.vectors))
+        height = height or {1: 420, 2: 350, 3: 250}[cols]
         self.views = [ScatterView(state, name, height) for name in state.vectors]
         self.titles = [ipywidgets.HTML() for _ in self.views]
         self.methods = ipywidgets.ToggleButtons(
             options=METHODS, value=state.method, style={"button_width": "60px"}
         )
         self.perplexity = ipywidgets.Dropdown(
-            options=[(f"{p:g}", p) for p in sorted({*PERPLEXITIES, state.perplexity})], value=state.perplexity,
-            description="perplexity", layout={"width": "150px"},
-        )  # fmt: skip
+            options=[(f"{p:g}", p) for p in sorted({*PERPLEXITIES, state.perplexity})],
+            value=state.perplexity,
+            description="perplexity",
+            layout={"width": "150px"},
+        )
         self.colours = ipywidgets.Dropdown(
             options=list(state.columns), value=state.colour, description="colour", layout={"width": "200px"}
         )
         self.episodes = ipywidgets.Dropdown(
-            options=[("none", None), *((str(e), e) for e in state.episodes)], value=state.trajectory,
-            description="path of", layout={"width": "170px", "display": "" if state.episodes else "none"},
+            options=["none", *state.episodes], description="path of",
+            layout={"width": "170px", "display": "" if state.episodes else "none"},
         )  # fmt: skip
         self.bar = ipywidgets.FloatProgress(max=1.0, layout={"width": "120px"})
         self.cancel = ipywidgets.Button(description="cancel", layout={"width": "70px"})
@@ -654,11 +658,14 @@ class EmbeddingPanel(ipywidgets.VBox):
             traitlets.link((state, "method"), (self.methods, "value")),
             traitlets.link((state, "perplexity"), (self.perplexity, "value")),
             traitlets.link((state, "colour"), (self.colours, "value")),
-            traitlets.link((state, "trajectory"), (self.episodes, "value")),
+            traitlets.link(
+                (state, "trajectory"),
+                (self.episodes, "value"),
+                transform=(lambda e: "none" if e is None else e, lambda e: None if e == "none" else e),
+            ),
             traitlets.link((state, "share"), (self.bar, "value")),
         ]
         cells = [ipywidgets.VBox([t, v.widget]) for t, v in zip(self.titles, self.views, strict=True)]
-        cols = min(3, len(cells))
         columns = f"repeat({cols}, minmax(0, 1fr))"
         layout = {"grid_template_columns": columns, "grid_gap": "8px", "flex": "1 1 0%"}
         grid = ipywidgets.GridBox(cells, layout=layout)
