@@ -26,7 +26,7 @@ check: needs-venv  ## library, notebooks and README agree, lint, format (seconds
 	@$(PY) tools/test.py --only checks
 
 lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
-	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --ServerApp.root_dir="$(CURDIR)" nbs/00_tour.ipynb $(ARGS)
+	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --config=tools/jupyter_config.py --ServerApp.root_dir="$(CURDIR)" nbs/00_tour.ipynb $(ARGS)
 
 bench: $(STAMP)  ## how fast the environment, the learner and the whitening transforms are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)

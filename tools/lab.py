@@ -1,4 +1,4 @@
-"""A real JupyterLab in a real browser, for several test files."""
+"""A real JupyterLab in a real browser: for the tests, the pictures and the bench of the panels."""
 
 import json
 import os
@@ -14,10 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from nb import ROOT
 
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 SCREENSHOTS = ROOT / "screenshots"
+CONFIG = ROOT / "tools" / "jupyter_config.py"
 SETTINGS = {
     # all cells are in the page, not only those in view
     "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
@@ -78,13 +79,16 @@ def serving(command, alive, log, env):
 
 
 @contextmanager
-def jupyterlab(notebooks, home):
-    """Address and token of a JupyterLab that shows a folder: loopback, token, settings of its own."""
+def jupyterlab(notebooks, home, config=CONFIG):
+    """Address and token of a JupyterLab that shows a folder: loopback, token, settings of its own.
+
+    It has the configuration that `make lab` has; None leaves it as JupyterLab comes.
+    """
     port, token = free_port(), secrets.token_hex(16)
     options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser"]
     options += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"]
-    if os.getuid() == 0:
-        options.append("--allow-root")
+    options += [f"--config={config}"] if config else []
+    options += ["--allow-root"] if os.getuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", *options]
     url = f"http://127.0.0.1:{port}"
     with serving(command, f"{url}/api?token={token}", home / "log.txt", private_environment(home)):
