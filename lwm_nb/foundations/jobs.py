@@ -39,7 +39,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #ff1aea6b
+# %% ../../nbs/0_foundations/05_jobs.ipynb #cdb038ce
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -78,17 +78,15 @@ def _environ(**values):
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _context(function):
+def _context():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    module = getattr(function, "__module__", None) or ""
-    context.set_forkserver_preload(
-        ["lwm_nb.foundations.jobs", *([module] if module.startswith("lwm_nb.") else [])]
-    )
+    own = [name for name in sys.modules if name.startswith("lwm_nb.") and name != "lwm_nb.__main__"]
+    context.set_forkserver_preload(["lwm_nb.foundations.jobs", *own])
     return context
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #abf23764
+# %% ../../nbs/0_foundations/05_jobs.ipynb #f9f3ccd3
 def _ending(process):
     code = process.exitcode
     if code is not None and code < 0:
@@ -98,7 +96,7 @@ def _ending(process):
 
 def _supervised(function, jobs, names, workers):
     """Outcomes as they come; None from time to time, so that the caller can show how it goes."""
-    context, started = _context(function), time.perf_counter()
+    context, started = _context(), time.perf_counter()
     child = joblib.wrap_non_picklable_objects(_child)  # so that a notebook's own functions work, too
     waiting, running = deque(range(len(jobs))), {}
     try:

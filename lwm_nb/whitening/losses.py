@@ -55,15 +55,18 @@ def w_mse(
         total = total + (white[: len(part0)] - white[len(part0) :]).square().sum()
     return total / n
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #1ee925ef
+# %% ../../nbs/1_whitening/01_losses.ipynb #767fac53
 def dw_mse(
     x0: torch.Tensor,  # (n, d) embeddings, n > d
     x1: torch.Tensor,  # (n, d) embeddings of their partners
     method: str = "qr",  # whitening of the differences
-) -> torch.Tensor:  # scalar, always d·(n-1)/n
+    eps: float = 0.0,  # shrinkage of their covariance; with more than 0 it is no constant any more
+    *,
+    absolute: bool = False,  # eps is added as it is, as rolim does
+) -> torch.Tensor:  # scalar, for eps 0 always d·(n-1)/n
     """Mean squared whitened difference, a constant without gradient: an example, not a loss; as `whiten`."""
     _check_pairs(x0, x1, 2)
-    return whiten(x0 - x1, method).square().sum(1).mean()
+    return whiten(x0 - x1, method, eps, absolute=absolute).square().sum(1).mean()
 
 # %% ../../nbs/1_whitening/01_losses.ipynb #9bda9788
 def vicreg(
