@@ -607,7 +607,7 @@ class ScatterView:
         if (-1 if self.widget.hovering is None else self.widget.hovering) != wanted:
             self.widget.hovering = wanted
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #76aa8a5c
+# %% ../../nbs/6_panels/01_embedding.ipynb #56a220ab
 PERPLEXITIES = (5.0, 30.0, 100.0)
 
 
@@ -679,13 +679,13 @@ class EmbeddingPanel(ipywidgets.VBox):
         super().__init__([bar, ipywidgets.HBox([grid, side]), self.count])
         self.add_class("lwm-embedding")
         self._task = None
-        traitlets.link((state, "selection"), (self, "selection"))
         state.observe(self._moved, "points")
         state.observe(self._coloured, "colour")
         state.observe(lambda _: [view.path() for view in self.views], "trajectory")
         state.observe(self._selected, "selection")
         state.observe(self._hovered, "hovered")
         state.observe(lambda _: self._status(), "status")
+        self._links.append(traitlets.link((state, "selection"), (self, "selection")))
         self._coloured()
         self._selected()
         self._hovered()
