@@ -183,7 +183,7 @@ def oracle_levels(
     rows = oracle_rows(labyrinth, (*names, "Bayes-optimal") if exact else names, epsilons=(0.01,))
     return dict(zip(rows.method, rows["mean"].astype(float), strict=True))
 
-# %% ../../nbs/6_panels/02_training.ipynb #80617943
+# %% ../../nbs/6_panels/02_training.ipynb #7bab6299
 PREFERRED = ("eval_mean", "length", "accuracy", "loss")
 HIDDEN = (*COUNTERS, "wall_s", "cpu_s", "learn_s")
 
@@ -246,25 +246,41 @@ class Watch:
             return oracle_levels(config_from_dict(LabyrinthConfig, tasks[0]))
         return {}
 
-    def curves(self) -> dict:  # {name: (x (T,), ys (runs, T))} for `learning_curves`
-        "Curves by method; runs that were logged at the same places are taken together."
+    def curve_labels(self) -> dict[str, str]:  # by run
+        "Name of the curve that a run is part of: its method, or its own where the method does not tell."
         groups = {}
         for run in self.runs.values():
-            if self.column in run.metrics and run.counter:
-                rows = run.metrics[[run.counter, self.column]].apply(pd.to_numeric, errors="coerce")
-                groups.setdefault(run.method, []).append((run.name, rows.to_numpy(float)))
+            if run.counter and self.column in run.metrics:
+                groups.setdefault(run.method, []).append(run)
+        labels = {}
+        for method, runs in groups.items():
+            longest = max((run.metrics[run.counter].to_numpy() for run in runs), key=len)
+            together = all(
+                run.config.get("labyrinth") == runs[0].config.get("labyrinth")
+                and np.array_equal(run.metrics[run.counter], longest[: len(run.metrics)])
+                for run in runs
+            )
+            labels |= {run.name: method if together else run.name for run in runs}
+        return labels
+
+    def curves(self) -> dict:  # {name: (x (T,), ys (runs, T))} for `learning_curves`
+        "Curves by method; runs of one task that were logged at the same places are taken together."
         curves = {}
-        for method, members in groups.items():
-            longest = max((rows for _, rows in members), key=len)[:, 0]
-            same = all(np.array_equal(rows[:, 0], longest[: len(rows)]) for _, rows in members)
-            if same:
-                ys = np.full((len(members), len(longest)), np.nan)
-                for i, (_, rows) in enumerate(members):
-                    ys[i, : len(rows)] = rows[:, 1]
-                curves[method] = longest, ys
-            else:
-                curves |= {name: (rows[:, 0], rows[None, :, 1]) for name, rows in members}
-        return {name: c for name, c in curves.items() if np.isfinite(c[1]).any()}
+        for name, label in self.curve_labels().items():
+            run = self.runs[name]
+            curves.setdefault(label, []).append(
+                [
+                    pd.to_numeric(run.metrics[c], errors="coerce").to_numpy(float)
+                    for c in (run.counter, self.column)
+                ]
+            )
+        for label, members in curves.items():
+            x = max((x for x, _ in members), key=len)
+            ys = np.full((len(members), len(x)), np.nan)
+            for i, (_, y) in enumerate(members):
+                ys[i, : len(y)] = y
+            curves[label] = x, ys
+        return {label: curve for label, curve in curves.items() if np.isfinite(curve[1]).any()}
 
     def stop(
         self,
@@ -374,36 +390,38 @@ def training_figure(
         )  # fmt: skip
     return fig
 
-# %% ../../nbs/6_panels/02_training.ipynb #df2fa71a
+# %% ../../nbs/6_panels/02_training.ipynb #9de0dc87
 def row_html(
     run: Snapshot,  # what to tell
     column: str | None,  # whose last number is shown
     message: str = "",  # what else there is to say
+    label: str = "",  # of its curve, which gives the colour
 ) -> str:  # HTML in the colours of the page's theme
     "One run in one line."
     facts, share = run_facts(run, column), run.done or 0
     bar = "display:block;height:8px;border-radius:4px;background:"
     cells = {
-        150: f"<b>{html.escape(run.name)}</b>",
+        128: f"<b>{html.escape(run.name)}</b>",
         92: f"<span style='background:{PILLS[run.status]};color:white;border-radius:9px;padding:1px 9px'>"
         f"{run.status}</span>",
-        100: f"<span style='{bar}var(--jp-layout-color3,#ccc)'><span style='{bar}{colour(run.method)};"
-        f"width:{100 * share:.1f}%'></span></span>",
-        44: facts["done"],
-        104: facts["time left"],
-        124: facts["speed"],
-        160: html.escape(facts["last"]),
-    }
+        80: f"<span style='{bar}var(--jp-layout-color3,#ccc)'><span style='{bar}{colour(label or run.method)};"
+        f"width:{100 * share:.1f}%'></span></span>" if run.done is not None else "",
+        40: facts["done"],
+        90: facts["time left"],
+        104: facts["speed"],
+        130: html.escape(facts["last"]),
+    }  # fmt: skip
     note = html.escape(" · ".join(t for t in (run.error, message) if t))
     line = "".join(
-        f"<span style='display:inline-block;min-width:{width}px;margin-right:8px'>{text}</span>"
+        f"<span style='display:inline-block;min-width:{width}px;margin-right:6px'>{text}</span>"
         for width, text in cells.items()
     )
-    note = f"<div style='max-width:760px;white-space:normal;opacity:.85'>{note}</div>" if note else ""
+    line = f"<div style='white-space:nowrap'>{line}</div>"
+    note = f"<div style='max-width:700px;white-space:normal;opacity:.85'>{note}</div>" if note else ""
     attributes = f"data-testid='run' data-name='{html.escape(run.name)}' data-status='{run.status}'"
     return f"<div {attributes} data-rows='{len(run.metrics)}' style='line-height:1.6'>{line}{note}</div>"
 
-# %% ../../nbs/6_panels/02_training.ipynb #cbb92e2a
+# %% ../../nbs/6_panels/02_training.ipynb #c19f16b5
 class RunRow(ipywidgets.HBox):
     "One run in the panel: what it says, and what can be done about it."
 
@@ -426,7 +444,8 @@ class RunRow(ipywidgets.HBox):
     def show(self):
         "Tell what the state says now."
         run = self.watch.runs[self.name]
-        self.text.value = row_html(run, self.watch.column, self.watch.messages.get(self.name, ""))
+        message, label = self.watch.messages.get(self.name, ""), self.watch.curve_labels().get(self.name, "")
+        self.text.value = row_html(run, self.watch.column, message, label)
         self.stop.layout.display = "" if run.status in ("running", "stopping") else "none"
         self.stop.disabled = run.status != "running"
         self.resume.layout.display = "" if self.watch.can_resume(self.name) else "none"
