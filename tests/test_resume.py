@@ -1,0 +1,232 @@
+"""A training that is killed at any moment and gone on with gives what one gives that was never stopped."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lwm_nb.agent.study as study
+from lwm_nb.agent.study import LabyrinthConfig, resume_run, train_run
+from lwm_nb.agent.training import make_config
+from lwm_nb.foundations.runs import LockedError, Run
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
+forks = multiprocessing.get_context("forkserver")
+forks.set_forkserver_preload(["lwm_nb.agent.study", "pytest"])
+
+TASK = LabyrinthConfig(size=2, obs_noise=0.05, max_steps=40)
+CONFIG = make_config(
+    frames=4_800, num_envs=16, hidden_size=16, unroll=8, burn_in=2, batch_size=8, learn_every=5, updates=1,
+    warmup=1_200, replay=3_000, stride=8, eps_frames=2_000, log_every=1_200, checkpoint_every=240,
+    add_ri=True, pretrain=5, device="cpu",
+)  # fmt: skip
+TIMES = ["wall_s", "cpu_s", "learn_s"]
+WRITING = ("fsync", "replace", "unlink", "write", "ftruncate", "mkdir")
+
+
+def begin(path, config=CONFIG):
+    settings = {"method": "x", "labyrinth": vars(TASK), "train": vars(config), "curve_episodes": 16}
+    return Run.create(path, settings, study.KIND)
+
+
+def kill_at_call(number, after):
+    """SIGKILL for this process at the n-th call that changes a file, before or after it is carried out."""
+    calls = 0
+
+    def wrap(function):
+        def counted(*args, **kwargs):
+            nonlocal calls
+            calls += 1
+            if calls == number and not after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            here = calls
+            try:
+                return function(*args, **kwargs)
+            finally:
+                if here == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        return counted
+
+    for name in WRITING:
+        setattr(os, name, wrap(getattr(os, name)))
+
+
+def child(path, kill=None):
+    warnings.simplefilter("error")
+    env = TASK.make(2)
+    env.reset(seed=0)
+    env.step(np.zeros(2, int))  # numba writes its cache now, or never
+    if kill:
+        kill_at_call(*kill)
+    with contextlib.suppress(KeyboardInterrupt):
+        resume_run(path)
+
+
+def spawn(path, kill=None):
+    os.environ["TQDM_DISABLE"] = os.environ["OMP_NUM_THREADS"] = "1"
+    process = forks.Process(target=child, args=(path, kill))
+    process.start()
+    return process
+
+
+@pytest.fixture(scope="module")
+def unstopped(tmp_path_factory):
+    run = begin(tmp_path_factory.mktemp("unstopped") / "run")
+    process = spawn(run.path)
+    process.join(60)
+    assert process.exitcode == 0 and run.status == "finished"
+    return run
+
+
+def assert_same(run, other):
+    assert run.status == "finished"
+    rows, others = (r.metrics().drop(columns=TIMES) for r in (run, other))
+    assert len(rows) == 4 and rows.equals(others)
+    (tensors, meta), (expected, expected_meta) = run.load_checkpoint(), other.load_checkpoint()
+    assert meta == expected_meta and tensors.keys() == expected.keys()
+    assert all(torch.equal(v, expected[k]) for k, v in tensors.items())
+    left = {p.relative_to(run.path).as_posix() for p in run.path.rglob("*") if p.is_file()}
+    assert left == {p.relative_to(other.path).as_posix() for p in other.path.rglob("*") if p.is_file()}
+
+
+def test_killed_at_random_moments(unstopped, tmp_path):
+    moments, run, kills = random.Random(0), begin(tmp_path / "run"), 0
+    while run.status != "finished":
+        process = spawn(run.path)
+        if kills < 12:
+            time.sleep(moments.uniform(0.02, 0.5))
+        else:
+            process.join(60)
+        if process.is_alive():
+            process.kill()
+            kills += 1
+        process.join(10)
+        assert process.exitcode in (0, -signal.SIGKILL)
+        begun = (run.path / "lock").exists()
+        assert run.status in ("finished", "interrupted" if begun else "running")
+    print(f"killed {kills} times")
+    assert kills >= 5
+    assert_same(run, unstopped)
+
+
+def test_killed_inside_of_writes(unstopped, tmp_path):
+    """Each kill at some call that changes a file: in the middle of a save, a row, a removal."""
+    chance, run, kills = random.Random(1), begin(tmp_path / "run"), 0
+    for i in range(24):
+        number = 1 + i if i < 14 else chance.randrange(14, 40)
+        process = spawn(run.path, (number, bool(chance.randrange(2))))
+        process.join(60)
+        kills += process.exitcode == -signal.SIGKILL
+        if run.status == "finished":
+            break
+        assert process.exitcode == -signal.SIGKILL
+    if run.status != "finished":
+        process = spawn(run.path)
+        process.join(60)
+    print(f"killed {kills} times")
+    assert kills >= 20
+    if (run.path / "state").exists():  # killed after it was marked as finished, before this was removed
+        for file in (run.path / "state").iterdir():
+            file.unlink()
+    assert_same(run, unstopped)
+
+
+def test_interrupted_by_every_way_there_is(unstopped, tmp_path):
+    run = begin(tmp_path / "run")
+    for i, ask in enumerate((signal.SIGINT, signal.SIGTERM, None)):
+        process = spawn(run.path)
+        deadline = time.monotonic() + 30
+        while len(run.states()) < 2 or run.states()[-1] <= 3 * i or not run.status == "running":
+            assert time.monotonic() < deadline and process.is_alive()
+            time.sleep(0.005)
+        assert run.request_stop() if ask is None else os.kill(process.pid, ask) is None
+        process.join(30)
+        assert process.exitcode == 0 and run.status in ("interrupted", "finished")
+        assert not run.stop_requested() and not list(run.path.rglob(".*.tmp"))
+    resume_run(run.path)
+    assert_same(run, unstopped)
+
+
+def test_damaged_newest_state(unstopped, tmp_path):
+    run = begin(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        resume_run(run.path, log=lambda row: stop_after(row, 3_000))
+    newest = run.path / "state" / f"state-{run.states()[-1]:06d}.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match=f"{newest.name} cannot be used .* state before it is used"):
+        resume_run(run.path)
+    assert_same(run, unstopped)
+
+
+def stop_after(row, frames):
+    if row["frames"] >= frames:
+        raise KeyboardInterrupt
+
+
+def test_one_process_at_a_time(tmp_path):
+    run = begin(tmp_path / "run", make_config(**vars(CONFIG) | {"frames": 10**7}))
+    process = spawn(run.path)
+    deadline = time.monotonic() + 30
+    while not run.states():
+        assert time.monotonic() < deadline and process.is_alive()
+        time.sleep(0.01)
+    rows = len(run.metrics())
+    with pytest.raises(LockedError, match=f"is being written by process {process.pid} on .*: stop that one"):
+        resume_run(run.path)
+    assert run.status == "running" and len(run.metrics()) >= rows
+    process.kill()
+    process.join(10)
+    assert run.status == "interrupted"
+    with run.recording():
+        assert run.status == "running"
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    try:
+        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450k", "tmpfs", disk], capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no mount command")
+    if made.returncode:
+        pytest.skip("a small file system can only be mounted as root")
+    yield disk
+    subprocess.run(["umount", disk], check=True)
+
+
+def test_full_disk_and_on_when_there_is_room(unstopped, small_disk):
+    run = begin(small_disk / "run")
+    with pytest.raises(OSError, match="disk is full.*the state before it is whole: make room, then resume"):
+        resume_run(run.path)
+    assert run.status == "failed" and "disk is full" in run.error and run.states()
+    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    resume_run(run.path)
+    assert_same(run, unstopped)
+
+
+def test_too_large_a_replay_is_refused_before_the_first_step(tmp_path):
+    config = make_config(**vars(CONFIG) | {"checkpoint_gb": 1e-4})
+    with pytest.raises(ValueError, match="more than checkpoint_gb=0.0001 allows: raise that, choose a small"):
+        train_run(tmp_path / "run", TASK, config)
+    run = Run.load(tmp_path / "run")
+    assert run.status == "failed" and run.states() == [] and run.metrics().empty
+
+
+def test_committed_run_of_an_earlier_version_still_loads():
+    path = Path(__file__).parents[1] / "nbs/experiments/results/labyrinth_3/DQN+WM-s0"
+    run = Run.load(path)
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    assert run.status == "finished" and resume_run(path).status == "finished"
+    assert study.load_agent(run).config.frames == 2_000_000
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
