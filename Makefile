@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lab bench notebooks readme export format clean needs-venv
+.PHONY: help run test check lab play bench notebooks readme export format clean needs-venv
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -28,9 +28,13 @@ check: needs-venv  ## library, notebooks and README agree, lint, format (seconds
 lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
 	@.venv/bin/jupyter lab --ip=127.0.0.1 $(if $(filter 0,$(shell id -u)),--allow-root) --config=tools/jupyter_config.py --ServerApp.root_dir="$(CURDIR)" nbs/00_tour.ipynb $(ARGS)
 
-bench: $(STAMP)  ## how fast the environment, the learner and the whitening transforms are
+play: $(STAMP)  ## play the labyrinth: the play notebook as an app in the browser, on this machine only
+	@$(PY) tools/play.py $(ARGS)
+
+bench: $(STAMP)  ## how fast environment, learner, whitening transforms and the play panel are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)
 	@$(PY) -c "from lwm_nb.whitening.bench import bench_table, bench_transforms; print(bench_table(bench_transforms()))"
+	@$(PY) tools/bench_play.py
 
 notebooks: $(STAMP)  ## execute the library notebooks in place, in reading order
 	@$(PY) tools/nb.py execute

@@ -25,12 +25,16 @@ WATCH = """() => {
 }"""
 
 
-def notebook(folder, name, source):
-    """A notebook of one code cell."""
-    cell = {"cell_type": "code", "id": "panel", "metadata": {}, "source": source, "outputs": []}
+def notebook(folder, name, *sources):
+    """A notebook of code cells that were not run."""
+    cells = [
+        {"cell_type": "code", "id": f"cell-{i}", "metadata": {}, "source": text, "outputs": []}
+        for i, text in enumerate(sources)
+    ]
     kernel = {"name": "python3", "display_name": "python3", "language": "python"}
     book = {"nbformat": 4, "nbformat_minor": 5, "metadata": {"kernelspec": kernel}}
-    (folder / name).write_text(json.dumps(book | {"cells": [cell | {"execution_count": None}]}))
+    cells = [cell | {"execution_count": None} for cell in cells]
+    (folder / name).write_text(json.dumps(book | {"cells": cells}))
 
 
 def opened(page, server, name):
@@ -69,6 +73,9 @@ def frame_rate(page, seconds=6):
 
 
 def main():
+    if not CHROMIUM.exists():
+        print(f"The play panel is not measured: there is no {CHROMIUM} (apt-get install chromium).")
+        return
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         folder = Path(folder)
         notebook(folder, "labyrinth.ipynb", LABYRINTH)

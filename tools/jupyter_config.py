@@ -1,16 +1,10 @@
-"""Configuration of the servers behind `make lab` and `make play`, given to them with --config."""
+"""Configuration of the JupyterLab of `make lab`, which gets it with --config."""
 
-from jupyter_server.services.kernels.connection.channels import ZMQChannelsWebsocketConnection
+import sys
+from pathlib import Path
 
-
-class PromptConnection(ZMQChannelsWebsocketConnection):
-    """Small messages leave at once (TCP no-delay): otherwise each key press in a panel waits for 40 ms."""
-
-    def connect(self):
-        self.websocket_handler.set_nodelay(True)
-        return super().connect()
-
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from prompt import PromptConnection  # noqa: E402
 
 c = get_config()  # noqa: F821
 c.ServerApp.kernel_websocket_connection_class = PromptConnection
-c.Voila.kernel_websocket_connection_class = PromptConnection

@@ -1,0 +1,361 @@
+"""The play panel in a real JupyterLab and in Voilà: what a person does with it, key by key."""
+
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+
+import numpy as np
+import pytest
+from bench_play import notebook
+from conftest import ROOT
+from lab import NOTEBOOK, free_port, menu_item, needs_chromium, open_in, run_all, screenshot, serving
+
+from lwm_nb.labyrinth.env import Labyrinth
+from lwm_nb.panels.play import ARROWS, load_episode, make_game
+
+pytestmark = needs_chromium
+
+SMALL = [
+    """from lwm_nb.panels.play import PlayPanel, newest_agent
+panel = PlayPanel(agent=newest_agent("no other runs"), seed=1, folder="recordings")
+panel""",
+    """import os
+print("process", os.getpid())""",
+    """import ale_py, gymnasium
+gymnasium.register_envs(ale_py)
+PlayPanel(gymnasium.make("ALE/Freeway-v5", obs_type="ram", render_mode="rgb_array"))""",
+]
+ACTIVE = "document.activeElement?.dataset?.testid || ''"
+
+
+class Panel:
+    """What a person sees and does; the panel's state is read from the page."""
+
+    def __init__(self, page, number=0):
+        self.page, self.root = page, page.get_by_test_id("play-panel").nth(number)
+
+    def part(self, name):
+        return self.root.get_by_test_id(name)
+
+    def state(self, name):
+        return self.root.get_attribute(f"data-{name}")
+
+    def wait(self, timeout=20, **state):
+        """Until the panel says so, for example step=3."""
+        wanted = "".join(f"[data-{name}='{value}']" for name, value in state.items())
+        found = self.page.locator(f"[data-testid=play-panel]{wanted}")
+        self.root.and_(found).wait_for(timeout=timeout * 1000)
+
+    def picture(self):
+        return self.part("play-canvas").evaluate("canvas => canvas.toDataURL()")
+
+    def press(self, key):
+        """One key, until its step is drawn."""
+        step = int(self.state("step"))
+        self.page.keyboard.press(key)
+        self.wait(step=step + 1)
+        self.page.wait_for_timeout(50)
+
+    def ways(self):
+        """Names of the open ways, as the table shows them."""
+        lines = self.part("play-moves").locator("[data-move]")
+        return [line.get_attribute("data-move") for line in lines.all() if "open" in line.inner_text()]
+
+    def restart(self):
+        """The same maze from the start, with the focus in it."""
+        self.part("play-again").click()
+        self.wait(step=0, live="true")
+        self.part("play-stage").click()
+
+
+def start(page):
+    """Run the notebook and wait for the first picture of its first panel."""
+    run_all(page)
+    page.wait_for_selector("[data-testid=play-canvas][data-seq]")
+    return Panel(page)
+
+
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks")
+    notebook(folder, "small.ipynb", *SMALL)
+    shutil.copyfile(ROOT / "nbs" / "6_panels" / "00_play.ipynb", folder / "play.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def played(lab, browser):
+    """The small notebook, open and run once for all tests that leave it as it was."""
+    page = browser.new_page(viewport={"width": 1280, "height": 1250})
+    page.errors = []
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
+    yield start(open_in(page, lab, "small.ipynb"))
+    page.close()
+
+
+def test_keys_move_the_agent_and_the_bars(played):
+    """Click, press keys: the maze, the counter, and what the model thinks change."""
+    played.restart()
+    before = played.picture()
+    thoughts = played.part("play-moves").inner_text()
+    ways = played.ways()
+    assert ways == ["left", "up"] and "–" in thoughts  # nothing was expected yet
+    played.press("ArrowLeft")
+    assert played.picture() != before and played.part("play-moves").inner_text() != thoughts
+    assert "2 of 9" in played.part("play-facts").inner_text()
+    assert played.part("play-surprise").get_attribute("data-value") != ""
+    assert played.part("play-moves").locator("[data-hit]").count() == 4
+    played.press("d")
+    played.press("d")  # a wall
+    assert "wall" in played.part("play-words").inner_text() and played.state("step") == "3"
+    screenshot(played.page, "play")
+
+
+def test_fog_path_and_heat_map_change_the_picture(played):
+    played.restart()
+    played.press("a")
+    pictures = [played.picture()]
+    for change in (
+        lambda: played.part("play-fog").uncheck(),
+        lambda: played.part("play-path").check(),
+        lambda: played.part("play-heat").select_option("visits"),
+    ):
+        seq = played.part("play-canvas").get_attribute("data-seq")
+        change()
+        played.page.wait_for_selector(f"[data-testid=play-canvas]:not([data-seq='{seq}'])")
+        played.page.wait_for_timeout(100)
+        pictures.append(played.picture())
+    screenshot(played.page, "play_heat")
+    assert len(set(pictures)) == 4
+    played.part("play-fog").check()
+    played.part("play-path").uncheck()
+    played.part("play-heat").select_option("none")
+
+
+def test_keys_elsewhere_are_left_alone(played):
+    """Typing in a cell types; Escape gives the keys back."""
+    page = played.page
+    played.restart()
+    played.press("a")
+    editor = page.locator(f"{NOTEBOOK} .jp-CodeCell").nth(1).locator(".cm-content")
+    editor.click()
+    page.keyboard.press("Control+End")
+    page.keyboard.type("# wasd")
+    page.keyboard.press("ArrowLeft")
+    assert "# wasd" in editor.inner_text() and played.state("step") == "1"
+    for _ in "# wasd":
+        page.keyboard.press("End")
+        page.keyboard.press("Backspace")
+    played.part("play-stage").click()
+    assert page.evaluate(ACTIVE) == "play-stage"
+    page.keyboard.press("Escape")
+    assert page.evaluate(ACTIVE) != "play-stage"
+    page.keyboard.press("ArrowDown")
+    page.wait_for_timeout(200)
+    assert played.state("step") == "1"
+
+
+def test_an_episode_by_keyboard_alone(played):
+    """Tab to the maze, see all nine cells with the arrow keys, read the score, go on with Enter."""
+    page = played.page
+    played.restart()
+    page.keyboard.press("Escape")
+    for _ in range(60):
+        if page.evaluate(ACTIVE) == "play-stage":
+            break
+        page.keyboard.press("Tab")
+    assert page.evaluate(ACTIVE) == "play-stage"
+    outline = played.part("play-stage").evaluate("node => getComputedStyle(node).outlineWidth")
+    assert outline == "3px"
+    keys = {name: key for name, key in zip(("left", "down", "right", "up"), ARROWS, strict=True)}
+    moves = {"left": (0, -1), "down": (1, 0), "right": (0, 1), "up": (-1, 0)}
+    here, seen, back, steps = (0, 0), {(0, 0)}, [], 0
+    while played.state("done") == "false":
+        new = [w for w in played.ways() if tuple(np.add(here, moves[w])) not in seen]
+        way = new[0] if new else back.pop()
+        if new:
+            back.append({"left": "right", "right": "left", "up": "down", "down": "up"}[way])
+        here = tuple(int(i) for i in np.add(here, moves[way]))
+        seen.add(here)
+        played.press(keys[way])
+        steps += 1
+    assert len(seen) == 9
+    score = played.part("play-score").locator("[data-name]")
+    played.part("play-score").locator("[data-name=agent]").wait_for()
+    shown = {s.get_attribute("data-name"): float(s.get_attribute("data-steps")) for s in score.all()}
+    game = make_game(Labyrinth(3))
+    game.env.reset(seed=1)
+    assert shown["you"] == steps and {k: shown[k] for k in ("DFS", "known map")} == game.rivals({})
+    assert f"Done in {steps} steps" in played.part("play-words").inner_text()
+    screenshot(page, "play_score")
+    page.keyboard.press("Enter")
+    played.wait(step=0)
+    assert "2" in played.part("play-facts").locator("[data-fact=maze]").inner_text()
+    played.part("play-again").click()
+
+
+def test_agent_and_oracle_play_on_and_hand_back(played):
+    """The agent at speed, DFS step by step, a key takes over."""
+    played.restart()
+    played.part("play-rate").select_option("30")
+    played.press("d")
+    played.part("mover-agent").click()
+    played.wait(done="true", moved="agent")
+    assert "you + agent" in played.part("play-score").inner_text()
+    played.part("play-again").click()
+    played.part("play-rate").select_option("1")
+    played.part("mover-DFS").click()
+    played.wait(moved="DFS", playing="true")
+    played.part("play-play").click()
+    played.wait(playing="false")
+    for _ in range(2):
+        step = int(played.state("step"))
+        played.part("play-step").click()
+        played.wait(step=step + 1, moved="DFS")
+    played.part("play-stage").click()
+    played.press("w")
+    assert played.state("mover") == "you" and played.state("moved") == "you"
+    played.part("play-rate").select_option("4")
+
+
+def test_mouse_and_touch(played):
+    played.restart()
+    played.part("move-left").click()
+    played.wait(step=1)
+    played.part("move-up").focus()
+    played.page.keyboard.press("Enter")  # a button is also a button for the keyboard
+    played.wait(step=2)
+
+
+def test_record_stop_replay(played, notebooks):
+    played.restart()
+    played.part("play-record").click()
+    played.wait(recording="true")
+    played.part("play-stage").click()
+    for key in "aw":
+        played.press(key)
+    there = played.picture()
+    played.press("s")
+    played.part("play-record").click()
+    played.wait(recording="false")
+    notice = played.part("play-notice").inner_text()
+    name = re.search(r"\S+\.npz", notice)[0]
+    episode = load_episode(notebooks / "recordings" / name)
+    assert [row.action for row in episode.rows[1:]] == [0, 3, 1] and episode.seed == int(name.split("-")[2])
+    assert (notebooks / "recordings" / name).with_suffix(".gif").stat().st_size > 1000
+    played.part("play-replay").select_option(name)
+    played.wait(live="false", step=0)
+    slider = played.part("play-slider")
+    slider.focus()
+    for step in (1, 2):
+        played.page.keyboard.press("ArrowRight")
+        played.wait(step=step)
+    played.page.wait_for_timeout(100)
+    assert played.picture() == there
+    screenshot(played.page, "play_replay")
+    played.part("play-live").click()
+    played.wait(live="true", step=3)
+
+
+def test_a_game_in_real_time(played):
+    """Freeway: a held key repeats until it is let go; leaving the panel pauses the game."""
+    game = Panel(played.page, 1)
+    game.part("play-stage").click()
+    played.page.keyboard.down("w")
+    game.wait(playing="true")
+    first, started = int(game.state("step")), time.monotonic()
+    played.page.wait_for_timeout(1500)
+    rate = (int(game.state("step")) - first) / (time.monotonic() - started)
+    played.page.keyboard.up("w")
+    screenshot(played.page, "play_freeway")
+    assert rate > 5, f"{rate:.1f} steps a second"  # 15 on an idle machine: make bench
+    played.page.keyboard.press("Escape")
+    game.wait(playing="false")
+
+
+def luminance(css):
+    parts = np.array([int(x) / 255 for x in re.findall(r"\d+", css)[:3]])
+    return np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4) @ (
+        0.2126,
+        0.7152,
+        0.0722,
+    )
+
+
+def worst_contrast(panel):
+    """Smallest contrast of text with the panel's background (WCAG: at least 4.5 for small text)."""
+    colours = panel.root.evaluate(
+        """root => [getComputedStyle(root).backgroundColor, ...[...root.querySelectorAll(
+        '.lwm-cell, .lwm-what, .lwm-facts b, .lwm-hint, .lwm-words, .lwm-number, label')]
+        .filter(n => n.offsetParent).map(n => getComputedStyle(n).color)]"""
+    )
+    paper, *inks = map(luminance, colours)
+    return min((max(paper, ink) + 0.05) / (min(paper, ink) + 0.05) for ink in inks)
+
+
+def test_light_and_dark_theme(played):
+    assert worst_contrast(played) > 4.5
+    page = played.page
+    page.click("text=Settings >> visible=true")
+    page.hover(".lm-Menu-itemLabel:text-is('Theme')")
+    page.click(".lm-Menu-itemLabel:text-is('JupyterLab Dark')")
+    page.wait_for_function("document.body.dataset.jpThemeLight === 'false'")
+    played.restart()
+    played.press("a")
+    page.wait_for_timeout(300)
+    screenshot(page, "play_dark")
+    assert worst_contrast(played) > 4.5
+
+
+def test_no_script_error(played):
+    assert played.page.errors == []
+
+
+def test_dead_kernel_is_said_and_a_new_one_plays(played):
+    """Kill the kernel: the panel says so by itself. Run again: it plays."""
+    page = played.page
+    process = page.locator(f"{NOTEBOOK} .jp-OutputArea-output:has-text('process')").inner_text()
+    os.kill(int(re.search(r"\d+", process)[0]), signal.SIGKILL)
+    played.part("play-alarm").wait_for(timeout=20_000)
+    assert "kernel" in played.part("play-alarm").inner_text() and played.state("alive") == "false"
+    page.click(".jp-Dialog button:has-text('Ok')")  # JupyterLab says it, too
+    played.part("play-alarm").scroll_into_view_if_needed()
+    screenshot(page, "play_dead")
+    menu_item(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells…")
+    page.click(".jp-Dialog button.jp-mod-accept")
+    page.wait_for_selector("[data-testid=play-panel]", state="detached")
+    again = start(page)
+    again.part("play-stage").click()
+    again.press("ArrowLeft")
+    assert not again.part("play-alarm").is_visible()
+
+
+def test_the_whole_notebook(lab, page):
+    """The play notebook from top to bottom in JupyterLab."""
+    panel = start(open_in(page, lab, "play.ipynb"))
+    page.evaluate("document.querySelector('[data-testid=play-panel]').scrollIntoView({block: 'center'})")
+    panel.part("play-stage").click()
+    panel.press(list(ARROWS)[["left", "down", "right", "up"].index(panel.ways()[0])])
+    screenshot(page, "play_notebook")
+
+
+def test_as_an_app(page, tmp_path):
+    """`make play`: Voilà with a token shows the panel and no code."""
+    port = free_port()
+    command = [sys.executable, str(ROOT / "tools" / "play.py"), "--no-browser", f"--port={port}"]
+    log = tmp_path / "log.txt"
+    with serving(command, f"http://127.0.0.1:{port}/", log, os.environ):
+        page.goto(f"http://127.0.0.1:{port}/")
+        assert "login" in page.url  # no token, no panel
+        page.goto(re.search(r"http://127\S+", log.read_text())[0])
+        page.wait_for_selector("[data-testid=play-canvas][data-seq]", timeout=60_000)
+        panel = Panel(page)
+        panel.part("play-stage").click()
+        panel.press(list(ARROWS)[["left", "down", "right", "up"].index(panel.ways()[0])])
+        page.wait_for_timeout(300)
+        screenshot(page, "play_voila")
+        assert "import" not in page.inner_text("body") and "Things to try" in page.inner_text("body")
+        assert worst_contrast(panel) > 4.5
