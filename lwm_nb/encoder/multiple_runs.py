@@ -148,7 +148,7 @@ def train_encoders(
         rows.append(row | {"seconds": round(outcome.seconds, 2) if outcome else 0.0})
     return pd.DataFrame(rows, columns=["run", "method", "seed", "result", "error", "seconds"])
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #68eebfc8
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #d618cca0
 MEASURES = ("ratio", "ratio_white", "knn", "probe", "effective_rank", "rankme")
 
 
@@ -202,14 +202,21 @@ def _heat(found):
     rows = []
     for method in dict.fromkeys(r["method"] for r in found):
         heats = np.stack([r["heat"] for r in found if r["method"] == method])
-        std = heats.std(0, ddof=1) if len(heats) > 1 else np.full(heats.shape[1:], np.nan)
+        off = ~np.eye(heats.shape[1], dtype=bool)
+        relative = heats / heats[:, off].mean(1)[:, None, None]
+        stack = [f(h) for h in (heats, relative) for f in (lambda h: h.mean(0), _std)]
         classes = next(r["classes"] for r in found if r["method"] == method)
         for i, w in enumerate(classes):
             for j, z in enumerate(classes):
-                rows.append((method, w, z, heats[:, i, j].mean(), std[i, j]))
-    return pd.DataFrame(rows, columns=["method", "class_0", "class_1", "mean", "std"])
+                rows.append((method, w, z, *(part[i, j] for part in stack)))
+    columns = ["method", "class_0", "class_1", "mean", "std", "relative_mean", "relative_std"]
+    return pd.DataFrame(rows, columns=columns)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #7621caaf
+
+def _std(values):
+    return values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
+
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #4294623c
 def _colour(method):
     keys = {LOSS_NAMES[key]: own for key, own in LOSS_COLOURS.items()}
     return keys.get(method) or colour(method)
@@ -240,15 +247,14 @@ def _draw_heat(heat):
         own = heat[heat.method == method]
         classes = list(dict.fromkeys(own.class_0))
         K = len(classes)
-        mean, std = (own[name].to_numpy().reshape(K, K) for name in ("mean", "std"))
-        unit = (mean.sum() - np.trace(mean)) / (K * (K - 1)) or 1.0
-        plot_heat_map(mean / unit, classes, f"{method}: mean", column[0], vmax=2.0)
-        column[1].imshow(std / unit, vmin=0, vmax=1.0)
+        mean, std = (own[f"relative_{name}"].to_numpy().reshape(K, K) for name in ("mean", "std"))
+        plot_heat_map(mean, classes, f"{method}: mean", column[0], vmax=2.0)
+        column[1].imshow(std, vmin=0, vmax=0.5)
         column[1].set_xticks(range(K), classes, rotation=90 if max(map(len, classes)) > 2 else 0)
         column[1].set_yticks(range(K), classes)
         column[1].grid(False)
         column[1].set_title("standard deviation over runs", fontsize=9)
-    for ax, top in ((axes[0, -1], 2), (axes[1, -1], 1)):
+    for ax, top in ((axes[0, -1], 2), (axes[1, -1], 0.5)):
         fig.colorbar(ax.images[0], ax=ax, shrink=0.8, ticks=[0, top / 2, top])
     return fig
 
