@@ -2,21 +2,19 @@
 
 # %% auto #0
 __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_text', 'columns_text', 'UsageError', 'say',
-           'default_folder', 'check_episodes', 'Train', 'stored_agent', 'Eval', 'feasible_oracles', 'known_map_steps',
-           'exact_steps', 'Oracles', 'Runs', 'Bench', 'minutes_left', 'status_text', 'live_table', 'children_stop_too',
-           'write_report', 'check_study', 'Reproduce', 'condensed', 'parse', 'one_line_warnings', 'main']
+           'default_folder', 'row_line', 'check_episodes', 'what_is_left', 'Train', 'Resume', 'stored_agent', 'Eval',
+           'feasible_oracles', 'known_map_steps', 'exact_steps', 'Oracles', 'Runs', 'Bench', 'minutes_left',
+           'status_text', 'live_table', 'write_report', 'check_study', 'Reproduce', 'condensed', 'parse',
+           'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #89a892aa
+# %% ../nbs/8_command_line/01_command_line.ipynb #00aa4149
 import io
 import json
 import math
-import multiprocessing
 import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 import time
 import warnings
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -36,7 +34,9 @@ from lwm_nb.agent.study import (
     evaluate_run,
     make_jobs,
     oracle_rows,
+    resume_run,
     run_study,
+    same_work,
     study_figure,
     study_rows,
     train_run,
@@ -128,7 +128,7 @@ def say(
     "Tell a person something that is not the answer."
     print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #10aace7b
+# %% ../nbs/8_command_line/01_command_line.ipynb #4f6716f0
 def default_folder(
     labyrinth: LabyrinthConfig,  # the task
     config: TrainConfig,  # the agent
@@ -143,12 +143,30 @@ def default_folder(
     return RUNS / "-".join(parts)
 
 
+def row_line(
+    row: dict,  # of metrics
+):
+    "One line on standard error for each row of metrics, where no progress bar is drawn."
+    if not sys.stderr.isatty():
+        shown = "frames updates length loss eval_mean eval_unfinished wall_s".split()
+        say("  ".join(f"{k} {row[k]:.6g}" for k in shown if row.get(k) is not None))
+
+
 def check_episodes(
     episodes: int,  # how many shall be played
 ):
     "ValueError for less than one; asked before hours of training, not after."
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}: choose a whole number of at least 1.")
+
+
+def what_is_left(
+    folder: str | Path,  # of a run that was stopped
+) -> str:  # one line
+    "What an interrupt leaves of a training."
+    if not (Path(folder) / "checkpoints").is_dir():
+        return "Stopped before there was anything to keep."
+    return f"Stopped. Go on with: lwm-nb resume {folder}; look at it as it is with: lwm-nb eval {folder}"
 
 
 @dataclass(frozen=True)
@@ -186,7 +204,7 @@ class Train:
         size = self.labyrinth.size
         say(f"{method}, {size}×{size}, seed {self.agent.seed}: run folder {self.folder}")
         started = time.perf_counter()
-        run = train_run(self.folder, self.labyrinth, self.agent, method=method)
+        run = train_run(self.folder, self.labyrinth, self.agent, method=method, log=row_line)
         minutes = (time.perf_counter() - started) / 60
         found = evaluate_run(run, self.episodes)
         rows = [judged(method, float(e), r["steps"], r["finished"]) for e, r in found.items()]
@@ -195,11 +213,41 @@ class Train:
 
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
-        if not (self.folder / "checkpoints").is_dir():
-            return "Stopped before there was anything to keep."
-        return f"Stopped. What was learned so far can be loaded: lwm-nb eval {self.folder}"
+        return what_is_left(self.folder)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #d5862e85
+# %% ../nbs/8_command_line/01_command_line.ipynb #28b9a3cd
+@dataclass(frozen=True)
+class Resume:
+    "Go on with a training that was stopped or killed, exactly where it stood, then judge it."
+
+    folder: Positional[Annotated[Path, arg(name="run", metavar="RUN")]]
+    """Run folder that train made."""
+    episodes: int = 1_024
+    """Episodes of the final evaluation, for each of ε = 0.01 and 0."""
+    json: Flag = False
+    """Answer with one JSON object."""
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "Train what is left and judge; raises as `resume_run`."
+        check_episodes(self.episodes)
+        run = Run.load(self.folder)
+        if run.status == "finished" and (run.path / "evaluation.json").is_file():
+            return {"run": self.folder, "resumed": False}, f"{self.folder} finished already: nothing to do"
+        states = run.states()
+        where = f"from state {states[-1]}" if states else "from the beginning: no state was stored yet"
+        if run.status != "running":
+            say(f"{self.folder}: {'judging' if run.status == 'finished' else f'going on {where}'}")
+        run = resume_run(self.folder, row_line)
+        found = evaluate_run(run, self.episodes)
+        name = run.config.get("method", "agent")
+        rows = [judged(name, float(e), r["steps"], r["finished"]) for e, r in found.items()]
+        return {"run": self.folder, "resumed": True, "evaluation": rows}, table_text(rows)
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return what_is_left(self.folder)
+
+# %% ../nbs/8_command_line/01_command_line.ipynb #b3a75440
 def stored_agent(
     path: str | Path,  # run folder
 ) -> tuple[Run, Agent, LabyrinthConfig]:  # the run, its agent, its task
@@ -276,7 +324,7 @@ class Eval:
         "What an interrupt leaves."
         return "Stopped. Nothing was changed."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #42f596cd
+# %% ../nbs/8_command_line/01_command_line.ipynb #b09a4459
 def feasible_oracles(
     labyrinth: LabyrinthConfig,  # the task
 ) -> list[str]:  # names, worst first
@@ -367,7 +415,7 @@ class Oracles:
         "What an interrupt leaves."
         return "Stopped."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #61e51a88
+# %% ../nbs/8_command_line/01_command_line.ipynb #85d5f569
 @dataclass(frozen=True)
 class Runs:
     "All runs below a folder with what differs between them and their last figures."
@@ -427,7 +475,7 @@ class Bench:
         "What an interrupt leaves."
         return "Stopped."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #c0ea9cf1
+# %% ../nbs/8_command_line/01_command_line.ipynb #f8dbf339
 def minutes_left(
     table: pd.DataFrame,  # of `study_status`
     workers: int,  # processes
@@ -482,25 +530,6 @@ def live_table(
 
     return show
 
-
-@contextmanager
-def children_stop_too():
-    "At an interrupt end all child processes, so that none goes on, or begins what waits, behind one's back."
-
-    def stop(*_):
-        for child in multiprocessing.active_children():
-            child.terminate()
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
 # %% ../nbs/8_command_line/01_command_line.ipynb #06cf12ac
 NOTEBOOK = Path(lwm_nb.__file__).resolve().parents[1] / "nbs" / "experiments" / "00_labyrinth.ipynb"
 
@@ -535,7 +564,7 @@ def write_report(
     write_atomic(out, page.encode())
     return None
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #4dd32a92
+# %% ../nbs/8_command_line/01_command_line.ipynb #26a7c7cd
 QUICK = dict(
     frames=120_000, num_envs=64, warmup=10_000, replay=60_000, eps_frames=40_000, updates=4, log_every=20_000,
     pretrain=50,
@@ -550,11 +579,8 @@ def check_study(
         if not (job.path / "config.json").is_file():
             continue
         run = Run.load(job.path)
-        wanted = {"labyrinth": plain(job.labyrinth), "train": plain(job.config)}
-        there = {name: run.config.get(name) for name in wanted}
-        if run.status == "finished" and there != wanted:
-            name = next(n for n in wanted if there[n] != wanted[n])
-            differing = {k for k, v in wanted[name].items() if (there[name] or {}).get(k, v) != v} or {name}
+        differing = same_work(run, job.labyrinth, job.config)
+        if run.status == "finished" and differing:
             raise ValueError(
                 f"{job.path} was made with another {', '.join(sorted(differing))}: choose another --out, "
                 "or remove that folder"
@@ -601,8 +627,7 @@ class Reproduce:
         say(f"{len(jobs)} runs in {root}, {workers} at a time; what is finished is kept, Ctrl-C stops")
         started = time.perf_counter()
         every = 2.0 if sys.stderr.isatty() else 30.0
-        with children_stop_too():
-            run_study(jobs, workers, every, live_table(workers))
+        run_study(jobs, workers, every, live_table(workers))
         names = tuple(n for n in ("random", "DFS", "Bayes-optimal") if n in feasible_oracles(labyrinth))
         table = pd.concat([study_rows(root), oracle_rows(labyrinth, names)], ignore_index=True)
         order = {name: i for i, name in enumerate(("random", "DFS", *methods, "Bayes-optimal"))}
@@ -668,7 +693,7 @@ class Reproduce:
 
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
-        return f"Stopped. Runs in {self.folder} can be loaded; the same command goes on with the others."
+        return f"Stopped. The same command goes on with what is in {self.folder}."
 
 # %% ../nbs/8_command_line/01_command_line.ipynb #efe4f215
 def condensed(
@@ -693,10 +718,10 @@ def condensed(
         said += f" (did you mean {hint[1]}?)"
     return said + (f" (commands are {known[1]})" if known else "")
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #f030f84e
+# %% ../nbs/8_command_line/01_command_line.ipynb #c255af88
 def parse(
     argv: list[str],  # words after the name of the program
-):  # a command: Train, Eval, Oracles, Runs, Bench or Reproduce
+):  # a command: one of the dataclasses above, with a `run` and a `stopped`
     "Command that the words ask for; UsageError with one line, or SystemExit after --help."
     words = [word for word in argv if word != "--json"]
     argv = words + ["--json"] * (bool(words) and len(words) < len(argv))
@@ -708,10 +733,16 @@ def parse(
         "eval": Eval(),
         "oracles": Oracles(),
         "runs": Runs(),
+        "bench": Bench,
         "reproduce": Reproduce(),
+        "resume": Resume,
     }
-    kinds = [Annotated[type(value), subcommand(name, default=value)] for name, value in commands.items()]
-    kinds.insert(4, Annotated[Bench, subcommand("bench")])
+    kinds = [
+        Annotated[command, subcommand(name)]
+        if isinstance(command, type)
+        else Annotated[type(command), subcommand(name, default=command)]
+        for name, command in commands.items()
+    ]
     kinds = Union[tuple(kinds)]  # noqa: UP007
     options = dict(
         prog="lwm-nb", description="Latent world models in the labyrinth.", config=(OmitArgPrefixes,)

@@ -91,7 +91,7 @@ def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("", "train, eval, oracles, runs, bench, reproduce"),
+        ("", "train, eval, oracles, runs, bench, reproduce, resume"),
         ("fly", "fly"),
         ("train --sise 3", "did you mean --size"),
         ("train --size three", "--size"),
@@ -215,10 +215,25 @@ def test_interrupted_training_can_be_loaded(tmp_path):
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and out == "" and "Traceback" not in err
-    assert "lwm-nb eval runs/labyrinth-n2-dqn-s0" in err.splitlines()[-1]
+    assert "lwm-nb resume runs/labyrinth-n2-dqn-s0" in err.splitlines()[-1]
+    assert any(line.startswith("frames 3200 ") for line in err.splitlines()), "a line for each row"
     assert Run.load(folder).status == "interrupted"
     code, out, _ = call("eval", folder, "--episodes", 8)
     assert code == 0 and "DQN" in out
+    process = program("resume", folder, folder=tmp_path)
+    wait_until(lambda: Run.load(folder).status == "running", process)
+    assert f"is being written by process {process.pid} on" in refused("resume", folder)
+    assert Run.load(folder).request_stop()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "going on from state" in err and "Stopped. Go on with" in err
+
+
+def test_finished_training_is_not_gone_on_with(trained):
+    folder, _ = trained
+    before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
+    code, out, err = call("resume", folder)
+    assert code == 0 and "finished already: nothing to do" in out and err == ""
+    assert {p: p.stat().st_mtime_ns for p in folder.rglob("*")} == before
 
 
 @posix
@@ -242,13 +257,17 @@ def test_interrupted_study_stops_all_its_processes(tmp_path):
 
 def wait_for(file, process):
     """Until a file is there; a process that ends without it, or takes two minutes, fails the test."""
+    wait_until(file.exists, process)
+
+
+def wait_until(happened, process):
     for _ in range(2400):
-        if file.exists() or process.poll() is not None:
+        if happened() or process.poll() is not None:
             break
         time.sleep(0.05)
-    if not file.exists():
+    if not happened():
         process.kill()
-        pytest.fail(f"{file.name} was not written: {process.communicate()}")
+        pytest.fail(f"this did not happen: {process.communicate()}")
 
 
 def test_programs_read_one_json_object(tmp_path):
