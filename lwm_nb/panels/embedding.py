@@ -4,16 +4,16 @@
 __all__ = ['FFT_FROM', 'SCALE', 'CLASSES', 'METHODS', 'PERPLEXITIES', 'check_vectors', 'pca', 'tsne', 'neighbours_kept',
            'Cancelled', 'Background', 'Colouring', 'colouring', 'read_image', 'png_bytes', 'Embeddings', 'square',
            'embedding_figure', 'StepLabels', 'ScatterView', 'EmbeddingPanel', 'legend_html', 'facts_html', 'Walk',
-           'record_walk', 'walk_embeddings', 'linear_probe']
+           'record_walk', 'walk_embeddings', 'linear_probe', 'encoder_embeddings']
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #1864960c
+# %% ../../nbs/6_panels/01_embedding.ipynb #fb9c029f
 import asyncio
 import base64
 import html
 import io
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import ipywidgets
 import jscatter
@@ -31,6 +31,8 @@ from sklearn.neighbors import NearestNeighbors
 
 from ..agent.study import LabyrinthConfig
 from ..agent.training import Agent, load_agent
+from ..encoder.pairs import load_images
+from ..encoder.training import EncoderConfig, train_encoder
 from ..foundations.plotting import CARD, INK, METHOD_COLOURS, STYLE
 from ..foundations.runs import Run, config_from_dict
 from ..foundations.seeding import numpy_generator, seed_int, set_threads
@@ -607,7 +609,7 @@ class ScatterView:
         if (-1 if self.widget.hovering is None else self.widget.hovering) != wanted:
             self.widget.hovering = wanted
 
-# %% ../../nbs/6_panels/01_embedding.ipynb #56a220ab
+# %% ../../nbs/6_panels/01_embedding.ipynb #057943d3
 PERPLEXITIES = (5.0, 30.0, 100.0)
 
 
@@ -670,7 +672,8 @@ class EmbeddingPanel(ipywidgets.VBox):
         layout = {"grid_template_columns": columns, "grid_gap": "8px", "flex": "1 1 0%"}
         grid = ipywidgets.GridBox(cells, layout=layout)
         side = ipywidgets.VBox(
-            [self.legend, self.picture, self.facts], layout={"width": "196px", "flex": "0 0 auto"}
+            [self.legend, self.picture, self.facts],
+            layout={"width": "196px", "flex": "0 0 auto", "margin": "0 0 0 10px"},
         )
         bar = ipywidgets.HBox(
             [self.methods, self.perplexity, self.colours, self.episodes, self.bar, self.cancel],
@@ -750,10 +753,11 @@ class EmbeddingPanel(ipywidgets.VBox):
         super().close()
 
     def _repr_mimebundle_(self, **kwargs):
-        figure = embedding_figure(self.state)
-        buffer = io.BytesIO()
+        figure, buffer = embedding_figure(self.state), io.BytesIO()
         figure.savefig(buffer, format="png", dpi=figure.dpi)
         plt.close(figure)
+        small = Image.open(buffer).convert("RGB").quantize(255, Image.Quantize.FASTOCTREE)
+        small.save(buffer := io.BytesIO(), "PNG", optimize=True)
         bundle = super()._repr_mimebundle_(**kwargs) or {}
         return {**bundle, "text/plain": repr(self), "image/png": base64.b64encode(buffer.getvalue()).decode()}
 
@@ -894,3 +898,19 @@ def linear_probe(
     probe = RidgeCV(np.logspace(-2, 4, 13)).fit(scaled[~held_out], target[~held_out])
     missed = np.square(target - probe.predict(scaled))[held_out].mean()
     return float(1 - missed / target[held_out].var())
+
+# %% ../../nbs/6_panels/01_embedding.ipynb #6f74b59d
+def encoder_embeddings(
+    losses: Sequence[str] = ("mse", "w_mse", "vicreg"),  # keys of LOSSES, see chapter 1
+    config: EncoderConfig | None = None,  # the other settings; None: 200 updates, the defaults for the rest
+    **options,  # of `Embeddings`: colour, seed
+) -> Embeddings:  # one view a loss, of the held-out images
+    "Train an encoder under each loss (seconds each) and embed the same held-out images."
+    config = config or EncoderConfig(updates=200)
+    data = load_images(config.images)
+    vectors = {
+        loss: train_encoder(replace(config, loss=loss), data)[0].embed(data[1].images) for loss in losses
+    }
+    names = np.array(data[1].classes)[data[1].labels.numpy()]
+    images = data[1].images.permute(0, 2, 3, 1).numpy()
+    return Embeddings(vectors, {"class": pd.Categorical(names)}, images, **options)
