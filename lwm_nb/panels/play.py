@@ -1031,11 +1031,14 @@ class PlaySession:
         row = self.shown.rows[-1 if self.at is None else self.at]
         self.send({"type": "view", "seq": self.sent, **_view(self)}, [row.frame])
 
-# %% ../../nbs/6_panels/00_play.ipynb #e46c7476
+# %% ../../nbs/6_panels/00_play.ipynb #6256facd
 PAGE = """
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  // JupyterLab's shortcuts would take the arrow keys of a slider; only what has the focus can refuse
+  if ("tabindex" in attributes || ["button", "select", "input"].includes(tag))
+    node.setAttribute("data-lm-suppress-shortcuts", "true");
   node.append(...children);
   return node;
 }
@@ -1091,8 +1094,7 @@ function build(el) {
   p.alarm = element("p", { class: "lwm-alarm", role: "alert", "data-testid": "play-alarm", hidden: "" });
 
   const row = (...items) => element("div", { class: "lwm-row" }, ...items);
-  p.root = element("section", { class: "lwm-play", "data-testid": "play-panel", "aria-label": "Play panel",
-    "data-lm-suppress-shortcuts": "true" },
+  p.root = element("section", { class: "lwm-play", "data-testid": "play-panel", "aria-label": "Play panel" },
     p.alarm,
     element("div", { class: "lwm-main" },
       element("div", { class: "lwm-left" }, p.stage, p.hint, p.pad),
