@@ -388,7 +388,7 @@ def draw_arrows(
     picture[top : top + scale, left : left + scale] = np.asarray(part.reduce(fine))
     return picture
 
-# %% ../../nbs/6_panels/00_play.ipynb #e32f9fee
+# %% ../../nbs/6_panels/00_play.ipynb #5f39976a
 class MazeGame(Game):
     "The labyrinth: waits for the player, hides in fog what was not seen."
 
@@ -450,10 +450,11 @@ class MazeGame(Game):
         "The maze as the settings say."
         row, path = episode.rows[-1], None
         heat = None if settings["heat"] == "none" else self.heat(episode, settings["heat"])
+        span = (0, max(4, np.nanmax(heat))) if settings["heat"] == "visits" else None
         if settings["path"]:
             path = episode.visited(len(episode.rows))
         picture = draw_maze(
-            self.maze.passages, row.cell, self.maze.visited, heat, None, path, self.scale, settings["fog"]
+            self.maze.passages, row.cell, self.maze.visited, heat, span, path, self.scale, settings["fog"]
         )
         if row.q is not None and settings["arrows"] and not row.over:
             picture = draw_arrows(picture, row.cell, self.maze.size, self.scale, row.q)
