@@ -183,7 +183,7 @@ def oracle_levels(
     rows = oracle_rows(labyrinth, (*names, "Bayes-optimal") if exact else names, epsilons=(0.01,))
     return dict(zip(rows.method, rows["mean"].astype(float), strict=True))
 
-# %% ../../nbs/6_panels/02_training.ipynb #7bab6299
+# %% ../../nbs/6_panels/02_training.ipynb #f88a94f4
 PREFERRED = ("eval_mean", "length", "accuracy", "loss")
 HIDDEN = (*COUNTERS, "wall_s", "cpu_s", "learn_s")
 
@@ -268,12 +268,8 @@ class Watch:
         curves = {}
         for name, label in self.curve_labels().items():
             run = self.runs[name]
-            curves.setdefault(label, []).append(
-                [
-                    pd.to_numeric(run.metrics[c], errors="coerce").to_numpy(float)
-                    for c in (run.counter, self.column)
-                ]
-            )
+            rows = run.metrics[[run.counter, self.column]].apply(pd.to_numeric, errors="coerce")
+            curves.setdefault(label, []).append(rows.to_numpy(float).T)
         for label, members in curves.items():
             x = max((x for x, _ in members), key=len)
             ys = np.full((len(members), len(x)), np.nan)
@@ -390,7 +386,7 @@ def training_figure(
         )  # fmt: skip
     return fig
 
-# %% ../../nbs/6_panels/02_training.ipynb #9de0dc87
+# %% ../../nbs/6_panels/02_training.ipynb #d38292e1
 def row_html(
     run: Snapshot,  # what to tell
     column: str | None,  # whose last number is shown
@@ -398,13 +394,13 @@ def row_html(
     label: str = "",  # of its curve, which gives the colour
 ) -> str:  # HTML in the colours of the page's theme
     "One run in one line."
-    facts, share = run_facts(run, column), run.done or 0
+    facts, share, own = run_facts(run, column), run.done or 0, colour(label or run.method)
     bar = "display:block;height:8px;border-radius:4px;background:"
     cells = {
         128: f"<b>{html.escape(run.name)}</b>",
         92: f"<span style='background:{PILLS[run.status]};color:white;border-radius:9px;padding:1px 9px'>"
         f"{run.status}</span>",
-        80: f"<span style='{bar}var(--jp-layout-color3,#ccc)'><span style='{bar}{colour(label or run.method)};"
+        80: f"<span style='{bar}var(--jp-layout-color3,#ccc)'><span style='{bar}{own};"
         f"width:{100 * share:.1f}%'></span></span>" if run.done is not None else "",
         40: facts["done"],
         90: facts["time left"],
