@@ -3,8 +3,9 @@
 # %% auto #0
 __all__ = ['MEASURES', 'EncoderJob', 'is_finished', 'run_encoder', 'encoder_jobs', 'train_encoders', 'read_study', 'aggregate']
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #feb51138
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #82c4d571
 import io
+import itertools
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from .evaluation import heat_map, judge, plot_heat_map, plot_map, tsne
 from .pairs import load_images
 from .training import EncoderConfig, train_encoder
 from ..foundations.jobs import run_jobs
-from ..foundations.plotting import colour, use_style
+from ..foundations.plotting import FALLBACK, use_style
 from ..foundations.runs import Run, load_tensors, plain, save_tensors, write_atomic
 from ..foundations.statistics import bootstrap_interval
 from ..whitening.losses import LOSS_COLOURS, LOSS_NAMES
@@ -216,22 +217,25 @@ def _heat(found):
 def _std(values):
     return values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #4294623c
-def _colour(method):
-    keys = {LOSS_NAMES[key]: own for key, own in LOSS_COLOURS.items()}
-    return keys.get(method) or colour(method)
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #b67653a7
+def _colours(methods):
+    """Losses have their colours; other methods get those of the fall-back palette that are left, in order."""
+    own = {LOSS_NAMES[key]: colour for key, colour in LOSS_COLOURS.items()}
+    left = itertools.cycle([colour for colour in FALLBACK if colour not in own.values()])
+    return {method: own.get(method) or next(left) for method in methods}
 
 
 def _draw_curves(curves):
     panels = {"loss": "loss (own units)", "rankme": "RankMe", "effective_rank": "effective rank"}
     fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.1))
+    colours = _colours(dict.fromkeys(curves.method))
     axes[0].set_yscale("log" if (curves.loss_mean.dropna() > 0).all() else "symlog")
     for ax, (column, title) in zip(axes, panels.items(), strict=True):
         for method, rows in curves.groupby("method", sort=False):
             mean, std = rows[f"{column}_mean"], rows[f"{column}_std"].fillna(0)
             low = (mean - std).clip(lower=mean * 1e-2) if column == "loss" else mean - std
-            ax.plot(rows.updates, mean, color=_colour(method), label=method)
-            ax.fill_between(rows.updates, low, mean + std, color=_colour(method), alpha=0.2, linewidth=0)
+            ax.plot(rows.updates, mean, color=colours[method], label=method)
+            ax.fill_between(rows.updates, low, mean + std, color=colours[method], alpha=0.2, linewidth=0)
         ax.set_title(title)
         ax.set_xlabel("update")
         if column != "loss":
@@ -263,12 +267,13 @@ def _draw_summary(summary):
     panels = {"ratio": "diagonal / rest", "ratio_white": "the same, whitened"}
     panels |= {"knn": "5-NN", "probe": "linear probe"}
     methods = list(dict.fromkeys(summary.method))
+    colours = _colours(methods)
     fig, axes = plt.subplots(1, len(panels), figsize=(9.6, 1.3 + 0.3 * len(methods)), sharey=True)
     for ax, (measure, title) in zip(axes, panels.items(), strict=True):
         own = summary[summary.measure == measure].set_index("method").loc[methods]
         for place, (method, row) in enumerate(own.iterrows()):
-            ax.plot([row.low, row.high], [place, place], color=_colour(method), linewidth=5, alpha=0.4)
-            ax.plot(row["mean"], place, "o", color=_colour(method))
+            ax.plot([row.low, row.high], [place, place], color=colours[method], linewidth=5, alpha=0.4)
+            ax.plot(row["mean"], place, "o", color=colours[method])
         ax.set_yticks(range(len(methods)), methods)
         ax.set_title(title)
     axes[0].set_ylim(len(methods) - 0.5, -0.5)
