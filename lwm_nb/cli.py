@@ -3,11 +3,11 @@
 # %% auto #0
 __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_text', 'columns_text', 'UsageError', 'say',
            'default_folder', 'row_line', 'check_episodes', 'what_is_left', 'Train', 'Resume', 'stored_agent', 'Eval',
-           'feasible_oracles', 'known_map_steps', 'exact_steps', 'Oracles', 'Runs', 'Bench', 'minutes_left',
-           'status_text', 'live_table', 'write_report', 'check_study', 'Reproduce', 'condensed', 'parse',
-           'one_line_warnings', 'main']
+           'feasible_oracles', 'known_map_steps', 'exact_steps', 'Oracles', 'Runs', 'Bench', 'status_text',
+           'live_table', 'write_report', 'check_study', 'Reproduce', 'Sweep', 'condensed', 'parse', 'one_line_warnings',
+           'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #00aa4149
+# %% ../nbs/8_command_line/01_command_line.ipynb #3e5f2ae4
 import io
 import json
 import math
@@ -41,6 +41,7 @@ from lwm_nb.agent.study import (
     study_rows,
     train_run,
 )
+from .agent.sweep import minutes_left, read_grid, sweep, sweep_figure, sweep_rows
 from .agent.training import PRESETS, Agent, TrainConfig, load_agent, make_config
 from .bench import bench_labyrinth, bench_text
 from .foundations.plotting import use_style
@@ -475,21 +476,7 @@ class Bench:
         "What an interrupt leaves."
         return "Stopped."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #f8dbf339
-def minutes_left(
-    table: pd.DataFrame,  # of `study_status`
-    workers: int,  # processes
-) -> float | None:  # None before the first figures
-    "Guess how long a study goes on: what is left, shared by the processes, but no less than the longest run."
-    began = table[(table.done > 0) & table.minutes.notna()]
-    if not len(began):
-        return None
-    whole = (began.minutes / began.done).mean()
-    own = (table.minutes / table.done).where(table.done > 0, whole).fillna(whole)
-    left = (own * (1 - table.done)).where(table.status != "finished", 0.0).astype(float)
-    return max(left.sum() / workers, left.max())
-
-
+# %% ../nbs/8_command_line/01_command_line.ipynb #ff65ab5e
 def status_text(
     table: pd.DataFrame,  # of `study_status`
     workers: int,  # processes
@@ -695,6 +682,83 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command goes on with what is in {self.folder}."
 
+# %% ../nbs/8_command_line/01_command_line.ipynb #ceab3017
+@dataclass(frozen=True)
+class Sweep:
+    "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
+
+    grid: Positional[Annotated[Path, arg(metavar="GRID.toml")]]
+    """What to combine: seeds, preset, [fixed] with one value a setting, [grid] with lists of values."""
+    out: Annotated[Path | None, arg(metavar="FOLDER")] = None
+    """Folder of the sweep; without it one below runs/ named as the file. Finished runs are not done again."""
+    workers: Annotated[int | None, arg(metavar="N")] = None
+    """Processes; without it one a core."""
+    backend: Annotated[str | None, arg(metavar="NAME")] = None
+    """A backend of joblib (dask, loky); without it processes of this machine."""
+    redo_failed: Flag = False
+    """Try runs again that failed before; without it they are only listed."""
+    episodes: int = 1_024
+    """Episodes of the final evaluation of each run."""
+    json: Flag = False
+    """Answer with one JSON object."""
+
+    @property
+    def folder(self) -> Path:
+        "Where the sweep is."
+        return self.out or RUNS / self.grid.stem
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "Do what is left to do; raises ValueError for a wrong grid, RuntimeError when runs failed."
+        check_episodes(self.episodes)
+        table, root = read_grid(self.grid), self.folder
+        workers = min(self.workers or os.cpu_count() or 1, len(table))
+        say(f"{len(table)} runs in {root}, {workers} at a time; what is finished is kept, Ctrl-C stops")
+        every = 2.0 if sys.stderr.isatty() else 30.0
+        cells = sweep(
+            table,
+            root,
+            self.workers,
+            self.backend,
+            self.redo_failed,
+            self.episodes,
+            live_table(workers),
+            every,
+        )
+        failed = cells[cells.status != "finished"]
+        rows, files = [], {}
+        if (cells.status == "finished").any():
+            use_style()
+            found = sweep_rows(table, root)
+            rows, files = found.to_dict("records"), {"csv": root / "table.csv", "figure": root / "figure.png"}
+            write_atomic(files["csv"], found.to_csv(index=False).encode())
+            settings = list(found.columns[: found.columns.get_loc("epsilon")])
+            if settings:
+                picture = io.BytesIO()
+                figure = sweep_figure(found, settings[0])
+                figure.savefig(picture, format="png")
+                plt.close(figure)
+                write_atomic(files["figure"], picture.getvalue())
+            else:
+                del files["figure"]
+        if len(failed):
+            said = "; ".join(f"{r.run}: {r.error or r.status}" for r in failed.itertuples())
+            raise RuntimeError(
+                f"{len(failed)} of {len(cells)} runs failed ({said}); the others are in {root}, "
+                "and --redo-failed tries these again"
+            )
+        shown = [{**{k: row[k] for k in settings}, **row} for row in rows]
+        lines = []
+        for row in shown:
+            text = " ".join(f"{k}={row.pop(k)}" for k in settings) or "all"
+            row["cpu_min"] = f"{row['cpu_min']:.1f}"
+            lines.append({"method": text, **row})
+        said = [table_text(lines), *(f"{k}: {v}" for k, v in files.items())]
+        return {"run": root, "rows": rows, "files": files}, "\n".join(said)
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return f"Stopped. The same command goes on with what is in {self.folder}."
+
 # %% ../nbs/8_command_line/01_command_line.ipynb #efe4f215
 def condensed(
     text: str,  # a boxed complaint of tyro
@@ -718,7 +782,7 @@ def condensed(
         said += f" (did you mean {hint[1]}?)"
     return said + (f" (commands are {known[1]})" if known else "")
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #c255af88
+# %% ../nbs/8_command_line/01_command_line.ipynb #a2c98764
 def parse(
     argv: list[str],  # words after the name of the program
 ):  # a command: one of the dataclasses above, with a `run` and a `stopped`
@@ -736,6 +800,7 @@ def parse(
         "bench": Bench,
         "reproduce": Reproduce(),
         "resume": Resume,
+        "sweep": Sweep,
     }
     kinds = [
         Annotated[command, subcommand(name)]

@@ -91,7 +91,7 @@ def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch
 @pytest.mark.parametrize(
     "words, said",
     [
-        ("", "train, eval, oracles, runs, bench, reproduce, resume"),
+        ("", "train, eval, oracles, runs, bench, reproduce, resume, sweep"),
         ("fly", "fly"),
         ("train --sise 3", "did you mean --size"),
         ("train --size three", "--size"),
