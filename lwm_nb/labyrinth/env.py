@@ -158,7 +158,7 @@ def heat_colours(
     colours = HEAT[below] * (1 - part) + HEAT[below + 1] * part
     return np.where(known[..., None], colours, PALETTE["paper"])
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #1bc7e540
+# %% ../../nbs/3_labyrinth/00_env.ipynb #94dad010
 def draw_maze(
     passages: np.ndarray,  # (n, n, 4) bool
     position: tuple | None = None,  # (row, col) of the agent
@@ -171,9 +171,7 @@ def draw_maze(
     fog: bool = False,  # hide what an agent that has been in `visited` cannot know
 ) -> np.ndarray:  # picture (H, W, 3) uint8
     "A picture of a maze, the agent, where it has been, and a heat map over its cells."
-    n, fine = len(passages), 3
-    px = scale * fine
-    wall = max(fine, px // 10 // 2 * 2 + 1)
+    n, wall = len(passages), max(2, round(scale / 9.5))
     colours = np.broadcast_to(np.array(PALETTE["paper"], float), (n, n, 3)).copy()
     if heat is not None:
         colours = heat_colours(heat, heat_range)
@@ -183,40 +181,41 @@ def draw_maze(
     if fog:
         seen = np.zeros((n, n), bool) if visited is None else np.asarray(visited, bool)
         colours[~seen] = PALETTE["fog"]
-    margin = scale // 6 * fine + wall
-    canvas = np.empty((n * px + 2 * margin, n * px + 2 * margin, 3), np.uint8)
+    margin = scale // 6 + wall
+    canvas = np.empty((n * scale + 2 * margin, n * scale + 2 * margin, 3), np.uint8)
     canvas[:] = PALETTE["paper"]
-    canvas[margin:-margin, margin:-margin] = colours.round().astype(np.uint8).repeat(px, 0).repeat(px, 1)
+    colours = colours.round().astype(np.uint8)
 
-    def box(top, left, bottom, right, half, colour):
-        canvas[margin + top - half : margin + bottom + half, margin + left - half : margin + right + half] = (
-            colour
-        )
+    def box(top, left, bottom, right, width, colour):
+        before = margin - width // 2
+        canvas[top + before : bottom + before + width, left + before : right + before + width] = colour
 
     def disc(row, col, radius, colour):
-        away = (np.arange(px) - px / 2 + 0.5) ** 2
-        top, left = margin + row * px, margin + col * px
-        canvas[top : top + px, left : left + px][away[:, None] + away <= radius**2] = colour
+        away = (np.arange(scale) - (scale - 1) / 2) ** 2
+        inside = (radius + 0.5 - np.sqrt(away[:, None] + away)).clip(0, 1)[..., None]
+        top, left = margin + row * scale, margin + col * scale
+        cell = canvas[top : top + scale, left : left + scale]
+        cell[:] = (cell * (1 - inside) + np.array(colour) * inside).round()
 
-    for row, col, action in itertools.product(range(n), range(n), range(4)):
-        if seen[row, col] and not passages[row, col, action]:
-            top, left = (row + (action == DOWN)) * px, (col + (action == RIGHT)) * px
-            vertical = action in (LEFT, RIGHT)
-            box(top, left, top + px * vertical, left + px * (not vertical), wall // 2 + 1, PALETTE["wall"])
+    for row, col in itertools.product(range(n), range(n)):
+        top, left = margin + row * scale, margin + col * scale
+        canvas[top : top + scale, left : left + scale] = colours[row, col]
+    for row, col, action in np.argwhere(~np.asarray(passages, bool) & seen[..., None]).tolist():
+        top, left = (row + (action == DOWN)) * scale, (col + (action == RIGHT)) * scale
+        vertical = action in (LEFT, RIGHT)
+        box(top, left, top + scale * vertical, left + scale * (not vertical), wall, PALETTE["wall"])
     if path is not None and len(path):
-        centres = (np.asarray(path) * px + px // 2).astype(int)
+        centres = np.asarray(path) * scale + scale // 2
         steps = zip(centres[:-1], centres[1:], strict=True)
         for t, (a, b) in enumerate(steps):
             (top, left), (bottom, right) = np.minimum(a, b), np.maximum(a, b)
             fade = 0.55 * (1 - (t + 1) / len(centres))
             colour = np.round(np.array(PALETTE["path"]) * (1 - fade) + 255 * fade)
-            box(top, left, bottom, right, max(1, px // 14), colour)
+            box(top, left, bottom, right, max(1, scale // 7), colour)
     if position is not None:
-        disc(*position, 0.33 * px, (255, 255, 255))
-        disc(*position, 0.27 * px, PALETTE["agent"])
-    canvas = canvas[: len(canvas) // fine * fine, : len(canvas) // fine * fine].astype(np.uint16)
-    rows = sum(canvas[i::fine] for i in range(fine))
-    return ((sum(rows[:, i::fine] for i in range(fine)) + fine**2 // 2) // fine**2).astype(np.uint8)
+        disc(*position, 0.33 * scale, (255, 255, 255))
+        disc(*position, 0.27 * scale, PALETTE["agent"])
+    return canvas
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #ac5c11d1
 def check_action(
