@@ -1032,7 +1032,7 @@ class PlaySession:
         row = self.shown.rows[-1 if self.at is None else self.at]
         self.send({"type": "view", "seq": self.sent, **_view(self)}, [row.frame])
 
-# %% ../../nbs/6_panels/00_play.ipynb #6256facd
+# %% ../../nbs/6_panels/00_play.ipynb #db8bb93c
 PAGE = """
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -1102,8 +1102,8 @@ function build(el) {
       element("div", { class: "lwm-right" }, p.facts, p.movers, p.score, p.table, p.gauge, p.history)),
     element("div", { class: "lwm-tools" },
       row(p.play, p.step, p.rateLabel, p.timeLabel, p.fresh, p.again, p.sizeLabel),
-      row(p.fogLabel, p.pathLabel, p.arrowsLabel, p.heatLabel, p.record, p.replayLabel, p.live),
-      element("div", { class: "lwm-time" }, p.slider, p.where)),
+      row(p.fogLabel, p.pathLabel, p.arrowsLabel, p.heatLabel, p.record, p.replayLabel),
+      element("div", { class: "lwm-time" }, p.slider, p.where, p.live)),
     element("div", { class: "lwm-foot" }, p.words, p.notice));
   el.append(p.root);
   return p;
@@ -1382,7 +1382,7 @@ function render({ model, el }) {
 export default { render };
 """
 
-# %% ../../nbs/6_panels/00_play.ipynb #808c990f
+# %% ../../nbs/6_panels/00_play.ipynb #3ebd442b
 STYLE_SHEET = """
 .lwm-play {
   --ink: var(--jp-ui-font-color1, #1e1e24); --quiet: var(--jp-ui-font-color2, #55555f);
@@ -1474,7 +1474,7 @@ STYLE_SHEET = """
 .lwm-alarm { margin: 0 0 12px !important; padding: 8px 12px; border-radius: 6px; background: #8c2b12;
   color: #fff; font-weight: 600; }
 .lwm-play[data-alive="false"] .lwm-main { opacity: .5; }
-.lwm-play[data-maze="false"] { max-width: 660px; }
+.lwm-play[data-maze="false"] { max-width: 760px; }
 @container (max-width: 720px) { .lwm-main { flex-direction: column; align-items: stretch; } }
 """
 
