@@ -4,10 +4,10 @@
 __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_text', 'columns_text', 'UsageError', 'say',
            'default_folder', 'row_line', 'check_episodes', 'what_is_left', 'Train', 'Resume', 'stored_agent', 'Eval',
            'feasible_oracles', 'known_map_steps', 'exact_steps', 'Oracles', 'Runs', 'Bench', 'status_text',
-           'live_table', 'write_report', 'check_study', 'Reproduce', 'Sweep', 'condensed', 'parse', 'one_line_warnings',
-           'main']
+           'live_table', 'write_report', 'check_study', 'Reproduce', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
+           'Encoders', 'condensed', 'parse', 'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #3e5f2ae4
+# %% ../nbs/8_command_line/01_command_line.ipynb #c515be1c
 import io
 import json
 import math
@@ -26,7 +26,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import tyro
-from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, arg, subcommand
 
 import lwm_nb
 from lwm_nb.agent.study import (
@@ -44,6 +44,9 @@ from lwm_nb.agent.study import (
 from .agent.sweep import minutes_left, read_grid, sweep, sweep_figure, sweep_rows
 from .agent.training import PRESETS, Agent, TrainConfig, load_agent, make_config
 from .bench import bench_labyrinth, bench_text
+from .encoder.multiple_runs import aggregate, train_encoders
+from .encoder.pairs import load_images
+from .encoder.training import EncoderConfig
 from .foundations.plotting import use_style
 from .foundations.runs import Run, config_from_dict, list_runs, plain, write_atomic
 from .foundations.seeding import check_seed, resolve_device, set_threads
@@ -682,7 +685,7 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command goes on with what is in {self.folder}."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #ceab3017
+# %% ../nbs/8_command_line/01_command_line.ipynb #c03983ec
 @dataclass(frozen=True)
 class Sweep:
     "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
@@ -759,6 +762,108 @@ class Sweep:
         "What an interrupt leaves."
         return f"Stopped. The same command goes on with what is in {self.folder}."
 
+# %% ../nbs/8_command_line/01_command_line.ipynb #ab0a53d6
+@dataclass(frozen=True)
+class _EncoderFlags(EncoderConfig):
+    loss: Suppress[str] = "w_mse"
+    seed: Suppress[int] = 0
+
+
+@dataclass(frozen=True)
+class EncodersTrain:
+    "Train an encoder several times under each loss; finished runs are skipped, others gone on with."
+
+    losses: tuple[str, ...] = ("mse", "w_mse", "vicreg", "barlow_twins", "info_nce", "sigreg")
+    """Losses by name: mse w_mse dw_mse vicreg barlow_twins info_nce sigreg."""
+    runs: int = 10
+    """Runs of each, with seeds 0, 1, ..."""
+    out: Annotated[Path, arg(metavar="FOLDER")] = RUNS / "encoders"
+    """Folder of the study, one folder a run in it."""
+    workers: Annotated[int | None, arg(metavar="N")] = None
+    """Processes; without it one a core."""
+    encoder: _EncoderFlags = _EncoderFlags()
+    download: Flag = False
+    """Allow the download of the images (CIFAR-10, 170 MB)."""
+    json: Flag = False
+    """Answer with one JSON object."""
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "Train; raises as `train_encoders`, and RuntimeError that names the runs that failed."
+        load_images(self.encoder.images, download=self.download)
+        config = EncoderConfig(**vars(self.encoder))
+        say(
+            f"{self.runs} runs of {len(self.losses)} losses in {self.out}; Ctrl-C stops, what is done is kept"
+        )
+        table = train_encoders(self.losses, self.runs, self.workers, self.out, config)
+        failed = table[table.result == "failed"]
+        if len(failed):
+            named = "; ".join(f"{row.run}: {row.error}" for row in failed.itertuples())
+            raise RuntimeError(
+                f"{len(failed)} of {len(table)} runs failed ({named}): the same command trains them again, "
+                f"lwm-nb encoders aggregate {self.out} uses the others"
+            )
+        counts = ", ".join(f"{count} {result}" for result, count in table.result.value_counts().items())
+        text = f"{len(table)} runs: {counts}\nlwm-nb encoders aggregate {self.out} makes tables and pictures"
+        return {"out": self.out, "runs": table.to_dict("records")}, text
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return "Stopped. The same command goes on where the runs were."
+
+
+@dataclass(frozen=True)
+class EncodersAggregate:
+    "Tables and pictures of a study of encoders; reads its runs and trains nothing."
+
+    folder: Positional[Annotated[Path, arg(name="study", metavar="[STUDY]")]] = RUNS / "encoders"
+    """Folder that encoders train made."""
+    maps: int = 3
+    """Of how many runs of each loss t-SNE maps are drawn."""
+    json: Flag = False
+    """Answer with one JSON object."""
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "Aggregate; raises as `aggregate`."
+        tables = aggregate(self.folder, self.maps)
+        lines = []
+        for method, own in tables["summary"].groupby("method", sort=False):
+            row = {"method": method, "runs": str(own.runs.max())}
+            for measure in own.itertuples():
+                row[measure.measure] = f"{measure.mean:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+            lines.append(row)
+        missing = tables["missing"]
+        said = [columns_text(lines), "mean over runs [95 % interval, bootstrap]"]
+        for row in missing.itertuples():
+            said.append(f"missing: {row.run}, {row.status}" + (f" ({row.error})" if row.error else ""))
+        said.append(f"tables and pictures: {self.folder / 'aggregate'}")
+        result = {"out": self.folder / "aggregate", "missing": missing.to_dict("records")}
+        return result | {"summary": tables["summary"].to_dict("records")}, "\n".join(said)
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return "Stopped. Runs are only read; a table or picture may be missing."
+
+
+@dataclass(frozen=True)
+class Encoders:
+    "Train encoders on pairs of images many times, or aggregate such a study."
+
+    command: (
+        Annotated[EncodersTrain, subcommand("train")] | Annotated[EncodersAggregate, subcommand("aggregate")]
+    )
+
+    @property
+    def json(self) -> bool:
+        return self.command.json
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "What the chosen half does."
+        return self.command.run()
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return self.command.stopped()
+
 # %% ../nbs/8_command_line/01_command_line.ipynb #efe4f215
 def condensed(
     text: str,  # a boxed complaint of tyro
@@ -782,7 +887,7 @@ def condensed(
         said += f" (did you mean {hint[1]}?)"
     return said + (f" (commands are {known[1]})" if known else "")
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #a2c98764
+# %% ../nbs/8_command_line/01_command_line.ipynb #5d02c284
 def parse(
     argv: list[str],  # words after the name of the program
 ):  # a command: one of the dataclasses above, with a `run` and a `stopped`
@@ -801,6 +906,7 @@ def parse(
         "reproduce": Reproduce(),
         "resume": Resume,
         "sweep": Sweep,
+        "encoders": Encoders,
     }
     kinds = [
         Annotated[command, subcommand(name)]
@@ -810,7 +916,9 @@ def parse(
     ]
     kinds = Union[tuple(kinds)]  # noqa: UP007
     options = dict(
-        prog="lwm-nb", description="Latent world models in the labyrinth.", config=(OmitArgPrefixes,)
+        prog="lwm-nb",
+        description="Latent world models, in the labyrinth and on images.",
+        config=(OmitArgPrefixes,),
     )
     if {"-h", "--help"} & set(argv):
         return tyro.cli(kinds, args=argv, **options)
