@@ -1032,7 +1032,7 @@ class PlaySession:
         row = self.shown.rows[-1 if self.at is None else self.at]
         self.send({"type": "view", "seq": self.sent, **_view(self)}, [row.frame])
 
-# %% ../../nbs/6_panels/00_play.ipynb #db8bb93c
+# %% ../../nbs/6_panels/00_play.ipynb #d000616a
 PAGE = """
 function element(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -1277,6 +1277,7 @@ function drawTools(p, v, act) {
 
 async function draw(p, v, data, act) {
   p.view = v;
+  const picture = drawPicture(p, v, data);  // decoded while the rest is drawn
   drawFacts(p, v);
   drawMoves(p, v);
   drawSurprise(p, v);
@@ -1285,7 +1286,7 @@ async function draw(p, v, data, act) {
   p.stage.setAttribute("aria-label", v.game + ". " + v.hint);
   Object.assign(p.root.dataset, { step: v.at, mover: v.mover, playing: v.playing, live: v.live, game: v.game,
     recording: v.recording, size: v.size, moved: v.moved, maze: v.maze });
-  await drawPicture(p, v, data);
+  await picture;
 }
 """
 
