@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['single_rate', 'vector_rate', 'PlainNet', 'plain_errors', 'PlainLoop', 'train_rate', 'update_parts', 'bench_labyrinth',
-           'bench_text']
+           'bench_text', 'small_work', 'bench_workers', 'workers_text']
 
-# %% ../nbs/8_command_line/00_bench.ipynb #28b0f55f
+# %% ../nbs/8_command_line/00_bench.ipynb #e8fadd84
+import os
 import time
 from dataclasses import replace
 
@@ -15,6 +16,7 @@ from torch import nn
 from .agent.dqn import rescale, td_errors, unrescale
 from .agent.replay import SequenceReplay
 from .agent.training import Agent, Learner, TrainConfig, make_config, train
+from .foundations.jobs import run_jobs
 from .foundations.progress import progress
 from .foundations.runs import environment
 from .foundations.seeding import numpy_generator, seed_int, set_threads
@@ -113,7 +115,7 @@ def plain_errors(
         goal = rescale(reward[burn_in + 1 :] + gamma * ~ended[burn_in + 1 :] * value)
     return q[:-1].gather(2, action[burn_in + 1 :, :, None])[..., 0] - goal
 
-# %% ../nbs/8_command_line/00_bench.ipynb #8e0cba5a
+# %% ../nbs/8_command_line/00_bench.ipynb #5c16af13
 class PlainLoop:
     "Training with the settings of `config` by Python environments and ready-made parts, with a stopwatch."
 
@@ -366,3 +368,50 @@ def bench_text(
         numbers = [*parts.values(), sum(parts.values())]
         lines.append(f"  {name:<11}" + "".join(f"{ms:>10.2f}" for ms in numbers))
     return "\n".join(lines)
+
+# %% ../nbs/8_command_line/00_bench.ipynb #39f4bdfa
+def small_work(
+    rounds: int,  # how long, about a millisecond each
+) -> float:  # some number that depends on all of it
+    "Matrix products of the size of a training's, on one thread."
+    weight = torch.linspace(-1, 1, 128 * 384).reshape(128, 384)
+    x = torch.ones(64, 128)
+    for _ in range(16 * rounds):
+        x = (x @ weight)[:, :128].tanh()
+    return float(x.sum())
+
+
+def bench_workers(
+    repeats: int = 5,  # turns
+    jobs: int = 8,  # of them in each
+    rounds: int = 1_000,  # length of a job, about a millisecond each
+) -> dict:  # turns with seconds for one and two workers, median ratio, cores, load
+    "How much faster two processes do the same jobs than one; ValueError for less than one turn."
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}: measure at least one turn")
+    turns = []
+    for _ in progress(range(repeats), desc="turns"):
+        turn = {}
+        for workers in (1, 2):
+            tick = time.perf_counter()
+            ended = run_jobs(small_work, [rounds] * jobs, workers=workers, show=lambda _: None)
+            turn[workers] = time.perf_counter() - tick
+            if len({outcome.result for outcome in ended}) != 1 or any(o.error for o in ended):
+                raise RuntimeError(f"the jobs did not end alike: {[o.error for o in ended]}")
+        turns.append({"one_s": turn[1], "two_s": turn[2], "ratio": turn[1] / turn[2]})
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    ratio = float(np.median([turn["ratio"] for turn in turns]))
+    return {"turns": turns, "ratio": ratio, "cores": os.cpu_count(), "load": load, "jobs": jobs}
+
+
+def workers_text(
+    result: dict,  # of `bench_workers`
+) -> str:  # some lines
+    "The answer for a person."
+    lines = [
+        f"{result['jobs']} jobs: one worker {turn['one_s']:.1f} s, two {turn['two_s']:.1f} s, "
+        f"ratio {turn['ratio']:.2f}"
+        for turn in result["turns"]
+    ]
+    load = "" if result["load"] is None else f", load {result['load']:.1f} (2 of it are these two workers)"
+    return "\n".join([*lines, f"median ratio {result['ratio']:.2f} on {result['cores']} cores{load}"])

@@ -7,7 +7,7 @@ __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_tex
            'live_table', 'write_report', 'check_study', 'Reproduce', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
            'Encoders', 'condensed', 'parse', 'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #c515be1c
+# %% ../nbs/8_command_line/01_command_line.ipynb #65b8f353
 import io
 import json
 import math
@@ -43,7 +43,7 @@ from lwm_nb.agent.study import (
 )
 from .agent.sweep import minutes_left, read_grid, sweep, sweep_figure, sweep_rows
 from .agent.training import PRESETS, Agent, TrainConfig, load_agent, make_config
-from .bench import bench_labyrinth, bench_text
+from .bench import bench_labyrinth, bench_text, bench_workers, workers_text
 from .encoder.multiple_runs import aggregate, train_encoders
 from .encoder.pairs import load_images
 from .encoder.training import EncoderConfig
@@ -419,7 +419,7 @@ class Oracles:
         "What an interrupt leaves."
         return "Stopped."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #85d5f569
+# %% ../nbs/8_command_line/01_command_line.ipynb #4ff88b04
 @dataclass(frozen=True)
 class Runs:
     "All runs below a folder with what differs between them and their last figures."
@@ -459,10 +459,10 @@ class Runs:
 
 @dataclass(frozen=True)
 class Bench:
-    "Environment and learner against plain Python, side by side on this machine, on one thread."
+    "Environment and learner against plain Python on one thread, or two processes against one."
 
-    what: Positional[Literal["labyrinth"]]
-    """What to measure."""
+    what: Positional[Literal["labyrinth", "workers"]]
+    """What to measure: environment and learner, or how much faster two processes are than one."""
     repeats: int = 5
     """Turns; medians over them are reported."""
     seed: int = 0
@@ -472,7 +472,11 @@ class Bench:
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
         "Measure; ValueError for less than one turn."
-        result = bench_labyrinth(self.repeats, check_seed(self.seed))
+        check_seed(self.seed)
+        if self.what == "workers":
+            result = bench_workers(self.repeats)
+            return result, workers_text(result)
+        result = bench_labyrinth(self.repeats, self.seed)
         return result, bench_text(result)
 
     def stopped(self) -> str:  # one line
@@ -762,7 +766,7 @@ class Sweep:
         "What an interrupt leaves."
         return f"Stopped. The same command goes on with what is in {self.folder}."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #ab0a53d6
+# %% ../nbs/8_command_line/01_command_line.ipynb #6111c24b
 @dataclass(frozen=True)
 class _EncoderFlags(EncoderConfig):
     loss: Suppress[str] = "w_mse"
@@ -887,7 +891,7 @@ def condensed(
         said += f" (did you mean {hint[1]}?)"
     return said + (f" (commands are {known[1]})" if known else "")
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #5d02c284
+# %% ../nbs/8_command_line/01_command_line.ipynb #18534cd4
 def parse(
     argv: list[str],  # words after the name of the program
 ):  # a command: one of the dataclasses above, with a `run` and a `stopped`

@@ -194,7 +194,7 @@ def sweep(
             result.loc[i, "error"] = errors[name]
     return result
 
-# %% ../../nbs/4_agent/06_sweep.ipynb #a6a8107a
+# %% ../../nbs/4_agent/06_sweep.ipynb #b40bd763
 def sweep_rows(
     table: pd.DataFrame,  # the grid
     out: str | Path,  # folder of the sweep
@@ -233,6 +233,7 @@ def sweep_figure(
             at, part["mean"], errors, fmt="o", capsize=3, color=colour(label or x), label=label or None
         )
     ax.set_xticks(range(len(places)), [_value(v) for v in places])
+    ax.set_ylim(bottom=0)
     ax.set(xlabel=x, ylabel=f"steps to see every cell (ε = {epsilon:g})")
     if others:
         ax.legend()
