@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['ONE_THREAD', 'Outcome', 'run_jobs']
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #378998b9
+# %% ../../nbs/0_foundations/05_jobs.ipynb #1fca6011
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -139,11 +139,15 @@ def _stop(processes, grace=60.0):
         for process in processes:
             process.kill()
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #f85c36b4
+# %% ../../nbs/0_foundations/05_jobs.ipynb #d2dbf3bf
 def _timed(function, job, name, origin):
-    """A job on a worker of another machine, whose clock may differ: only its length is measured there."""
+    """A job on a worker of another machine, whose clock may differ: only its length is measured there.
+
+    The worker is one process for many jobs: numba refuses another NUMBA_NUM_THREADS once its threads run, so
+    the one thread is set by set_threads alone.
+    """
     began = time.perf_counter()
-    with _environ(**ONE_THREAD, TQDM_DISABLE="1"):
+    with _environ(TQDM_DISABLE="1"):
         result, error = _attempt(function, job)
     seconds = time.perf_counter() - began
     return Outcome(name, result, error, max(0.0, time.time() - origin - seconds), seconds)
