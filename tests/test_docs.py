@@ -72,7 +72,7 @@ def test_no_file_names_a_machine_or_a_registry():
     found = []
     for path in tracked():
         if (
-            path.suffix in {".png", ".svg", ".gz", ".npz", ".safetensors", ".csv"}
+            path.suffix in {".png", ".gif", ".svg", ".gz", ".npz", ".safetensors", ".csv"}
             or path.parent.name == "tests"
         ):
             continue
