@@ -85,7 +85,7 @@ def gru_sequence(
     "Unroll a GRU (Cho et al. 2014) over T rows; the state is zeroed where `keep` is 0. Differentiable."
     return _GRUSequence.apply(gates, hidden, keep, weight, bias, torch.is_grad_enabled())
 
-# %% ../../nbs/4_agent/01_dqn.ipynb #20bf22a9
+# %% ../../nbs/4_agent/01_dqn.ipynb #548fa0d5
 class Memory(nn.Module):
     "Linear layer, ReLU, GRU: from T rows of inputs to T states."
 
@@ -113,7 +113,7 @@ class Memory(nn.Module):
             self.gates(self.encoder(x).relu()), hidden, keep, self.recurrent, self.recurrent_bias
         )
 
-# %% ../../nbs/4_agent/01_dqn.ipynb #3ead36dd
+# %% ../../nbs/4_agent/01_dqn.ipynb #0628751c
 class QNetwork(nn.Module):
     "Recurrent dueling Q-network over rows of (obs, previous action, previous reward)."
 
@@ -125,7 +125,11 @@ class QNetwork(nn.Module):
         features: int = 32,  # size of the input layer
     ):
         super().__init__()
-        self.num_actions, self.hidden_size = num_actions, hidden_size
+        sizes = dict(obs_dim=obs_dim, num_actions=num_actions, hidden_size=hidden_size, features=features)
+        for name, value in sizes.items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}: a network needs at least 1")
+        self.obs_dim, self.num_actions, self.hidden_size = obs_dim, num_actions, hidden_size
         self.memory = Memory(obs_dim + num_actions + 1, hidden_size, features)
         self.heads = nn.Linear(hidden_size, 2 * hidden_size)
         self.value = nn.Linear(hidden_size, 1)
@@ -140,7 +144,13 @@ class QNetwork(nn.Module):
         hidden: torch.Tensor,  # state before the first row: (B, H)
         forget: bool = True,  # zero the state where `first` is true
     ) -> torch.Tensor:  # states after each row: (T, B, H)
-        "Run the memory over T rows."
+        "Run the memory over T rows; ValueError for shapes that do not fit."
+        batch = action.shape[1:]
+        if obs.shape != (*action.shape, self.obs_dim) or hidden.shape != (*batch, self.hidden_size):
+            raise ValueError(
+                f"obs {tuple(obs.shape)}, action {tuple(action.shape)}, hidden {tuple(hidden.shape)} "
+                f"must be (T, B, {self.obs_dim}), (T, B) and (B, {self.hidden_size})"
+            )
         keep = (~first).unsqueeze(2).to(hidden.dtype)
         onehot = nn.functional.one_hot(action, self.num_actions) * keep
         x = torch.cat([obs.to(hidden.dtype), onehot, reward.unsqueeze(2) * keep], dim=2)

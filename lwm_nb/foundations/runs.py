@@ -168,7 +168,7 @@ def config_from_dict(
             raise ValueError(f"unknown setting {prefix}{key} for {cls.__name__}: {_nearest(key, known)}")
     return cls(**{k: _convert(v, hints[k], prefix + k) for k, v in values.items()})
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #3403115b
+# %% ../../nbs/0_foundations/02_runs.ipynb #150cbe16
 def _scalar(name, value):
     if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and getattr(value, "ndim", 0) == 0:
         value = value.item()
@@ -250,7 +250,8 @@ def read_rows(
     try:
         return pd.read_csv(io.BytesIO(path.read_bytes()[:end]))
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is damaged, it is no table ({error}): restore it or remove it") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is damaged, it is no table ({reason}): restore it or remove it") from error
 
 # %% ../../nbs/0_foundations/02_runs.ipynb #b428c194
 CHECKPOINT_FORMAT = 1
