@@ -183,7 +183,7 @@ def oracle_levels(
     rows = oracle_rows(labyrinth, (*names, "Bayes-optimal") if exact else names, epsilons=(0.01,))
     return dict(zip(rows.method, rows["mean"].astype(float), strict=True))
 
-# %% ../../nbs/6_panels/02_training.ipynb #f88a94f4
+# %% ../../nbs/6_panels/02_training.ipynb #e593c9a7
 PREFERRED = ("eval_mean", "length", "accuracy", "loss")
 HIDDEN = (*COUNTERS, "wall_s", "cpu_s", "learn_s")
 
@@ -201,11 +201,11 @@ class Watch:
         self.runs: dict[str, Snapshot] = {}
         self._resumed: dict[str, tuple] = {}
         self.messages: dict[str, str] = {}
+        self._drawn: dict[str, tuple] = {}
         self.refresh()
 
     def refresh(self) -> bool:  # whether the curves have changed
         "Look into all folders."
-        before = {name: (len(run.metrics), run.status == "unreadable") for name, run in self.runs.items()}
         self.folders = run_folders(self.paths)
         self.runs = {name: read_run(path, name) for name, path in self.folders.items()}
         for name, (process, output) in list(self._resumed.items()):
@@ -218,9 +218,14 @@ class Watch:
                 del self._resumed[name]
         if self.column not in self.columns:
             self.column = next((c for c in PREFERRED if c in self.columns), next(iter(self.columns), None))
-        return before != {
-            name: (len(run.metrics), run.status == "unreadable") for name, run in self.runs.items()
-        }
+        before, self._drawn = (
+            self._drawn,
+            {
+                name: (len(run.metrics), run.count, run.status == "unreadable")
+                for name, run in self.runs.items()
+            },
+        )
+        return before != self._drawn
 
     @property
     def columns(self) -> list[str]:
