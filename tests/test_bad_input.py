@@ -27,7 +27,8 @@ from lwm_nb.whitening.transforms import Whitening, whiten
 
 TINY = make_config(
     frames=3_000, num_envs=16, hidden_size=16, unroll=8, burn_in=2, batch_size=8, learn_every=4,
-    updates=1, warmup=1_000, replay=2_000, stride=8, eps_frames=1_000, log_every=1_000, checkpoint_every=500, device="cpu",
+    updates=1, warmup=1_000, replay=2_000, stride=8, eps_frames=1_000, log_every=1_000, checkpoint_every=500,
+    device="cpu",
 )  # fmt: skip
 MAZES = LabyrinthConfig(size=2, max_steps=40)
 

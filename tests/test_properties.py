@@ -12,6 +12,7 @@ from lwm_nb.foundations.runs import config_from_dict, plain
 from lwm_nb.labyrinth.env import MOVES, LabyrinthVectorEnv, carve_batch, check_passages
 from lwm_nb.whitening.transforms import METHODS, covariance, whiten
 
+
 def setup_module():
     torch.set_flush_denormal(False)  # `train` leaves it on in a process; hypothesis wants all numbers
 
