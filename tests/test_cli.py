@@ -213,7 +213,7 @@ def test_interrupted_training_can_be_loaded(tmp_path):
     folder = tmp_path / "runs" / "labyrinth-n2-dqn-s0"
     wait_for(folder / "checkpoints" / "last.safetensors", process)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130 and out == "" and "Traceback" not in err
     assert "lwm-nb resume runs/labyrinth-n2-dqn-s0" in err.splitlines()[-1]
     assert any(line.startswith("frames 3200 ") for line in err.splitlines()), "a line for each row"
@@ -224,7 +224,7 @@ def test_interrupted_training_can_be_loaded(tmp_path):
     wait_until(lambda: Run.load(folder).status == "running", process)
     assert f"is being written by process {process.pid} on" in refused("resume", folder)
     assert Run.load(folder).request_stop()
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130 and "going on from state" in err and "Stopped. Go on with" in err
 
 
@@ -244,7 +244,7 @@ def test_interrupted_study_stops_all_its_processes(tmp_path):
     wait_for(folder / "DQN-s0" / "config.json", process)
     time.sleep(1)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=180)
     assert process.returncode == 130 and "goes on" in json.loads(out)["error"]
     assert "Traceback" not in err
     assert Run.load(folder / "DQN-s0").status == "interrupted"
