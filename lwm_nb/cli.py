@@ -7,7 +7,7 @@ __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_tex
            'live_table', 'write_report', 'check_study', 'Reproduce', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
            'Encoders', 'condensed', 'parse', 'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #65b8f353
+# %% ../nbs/8_command_line/01_command_line.ipynb #a906d14a
 import io
 import json
 import math
@@ -44,7 +44,7 @@ from lwm_nb.agent.study import (
 from .agent.sweep import minutes_left, read_grid, sweep, sweep_figure, sweep_rows
 from .agent.training import PRESETS, Agent, TrainConfig, load_agent, make_config
 from .bench import bench_labyrinth, bench_text, bench_workers, workers_text
-from .encoder.multiple_runs import aggregate, train_encoders
+from .encoder.multiple_runs import aggregate, resume_encoder, train_encoders
 from .encoder.pairs import load_images
 from .encoder.training import EncoderConfig
 from .foundations.plotting import use_style
@@ -219,15 +219,15 @@ class Train:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #28b9a3cd
+# %% ../nbs/8_command_line/01_command_line.ipynb #00726713
 @dataclass(frozen=True)
 class Resume:
     "Go on with a training that was stopped or killed, exactly where it stood, then judge it."
 
     folder: Positional[Annotated[Path, arg(name="run", metavar="RUN")]]
-    """Run folder that train made."""
+    """Run folder that train or encoders train made."""
     episodes: int = 1_024
-    """Episodes of the final evaluation, for each of ε = 0.01 and 0."""
+    """Episodes of an agent's final evaluation, for each of ε = 0.01 and 0."""
     json: Flag = False
     """Answer with one JSON object."""
 
@@ -241,6 +241,13 @@ class Resume:
         where = f"from state {states[-1]}" if states else "from the beginning: no state was stored yet"
         if run.status != "running":
             say(f"{self.folder}: {'judging' if run.status == 'finished' else f'going on {where}'}")
+        if run.kind == "encoder":
+            resume_encoder(self.folder)
+            found = run.read_json("evaluation")["measures"]
+            text = ", ".join(
+                f"{name} {found[name]:.3f}" for name in ("ratio_white", "knn", "probe", "rankme")
+            )
+            return {"run": self.folder, "resumed": True, "evaluation": found}, text
         run = resume_run(self.folder, row_line)
         found = evaluate_run(run, self.episodes)
         name = run.config.get("method", "agent")

@@ -91,7 +91,9 @@ def test_a_run_of_another_process_appears_and_grows(page):
     rows = wait_for(page, "live", "running", 1)
     before = page.locator(".lwm-training img").get_attribute("src")
     wait_for(page, "live", "running", rows + 3)
-    assert page.locator(".lwm-training img").get_attribute("src") != before
+    page.wait_for_function(  # the picture comes after the rows
+        "before => document.querySelector('.lwm-training img').src != before", arg=before, timeout=20_000
+    )
     text = row(page, "live").inner_text()
     assert "frames/s" in text and "left" in text and "eval_mean" in text
     screenshot(page, "training")
