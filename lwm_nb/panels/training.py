@@ -32,7 +32,7 @@ from ..agent.study import LabyrinthConfig, oracle_rows
 from ..foundations.plotting import QUIET, STYLE, colour, learning_curves
 from ..foundations.runs import Run, config_from_dict
 
-# %% ../../nbs/6_panels/02_training.ipynb #3582dac9
+# %% ../../nbs/6_panels/02_training.ipynb #8d7a43df
 COUNTERS = ("frames", "updates", "steps", "epochs", "epoch", "step", "update")
 
 
@@ -83,7 +83,7 @@ def duration(
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
-# %% ../../nbs/6_panels/02_training.ipynb #6ed20230
+# %% ../../nbs/6_panels/02_training.ipynb #be8d4c52
 @dataclass(frozen=True)
 class Snapshot:
     "What a run folder says at one moment."
@@ -92,6 +92,7 @@ class Snapshot:
     status: str  # running, stopping, interrupted, finished, failed or unreadable
     error: str = ""  # why it failed or cannot be read
     method: str = ""  # curves of the same method belong together
+    kind: str = ""  # what is trained
     config: dict = field(default_factory=dict)  # settings
     metrics: pd.DataFrame = field(default_factory=pd.DataFrame)  # rows so far
     counter: str | None = None  # column that counts the work
@@ -148,8 +149,8 @@ def read_run(
         known = counter and "wall_s" in metrics
         file = path / "metrics.csv"
         return Snapshot(
-            name, status, run.error or "", str(run.config.get("method", name)), run.config, metrics, counter,
-            total, speed(metrics[counter], metrics.wall_s) if known else None,
+            name, status, run.error or "", str(run.config.get("method", name)), run.kind, run.config,
+            metrics, counter, total, speed(metrics[counter], metrics.wall_s) if known else None,
             max(0.0, time.time() - file.stat().st_mtime) if file.exists() else 0.0,
         )  # fmt: skip
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -183,7 +184,7 @@ def oracle_levels(
     rows = oracle_rows(labyrinth, (*names, "Bayes-optimal") if exact else names, epsilons=(0.01,))
     return dict(zip(rows.method, rows["mean"].astype(float), strict=True))
 
-# %% ../../nbs/6_panels/02_training.ipynb #e593c9a7
+# %% ../../nbs/6_panels/02_training.ipynb #16c240ec
 PREFERRED = ("eval_mean", "length", "accuracy", "loss")
 HIDDEN = (*COUNTERS, "wall_s", "cpu_s", "learn_s")
 
@@ -300,7 +301,7 @@ class Watch:
         "Whether a run ended early and its kind can be resumed from the command line."
         run = self.runs[name]
         ended = run.status in ("interrupted", "failed") and name not in self._resumed
-        return ended and "labyrinth" in run.config
+        return ended and run.kind in ("labyrinth-agent", "encoder")
 
     def resume(
         self,
@@ -316,7 +317,7 @@ class Watch:
         self.messages[name] = ""
         return process
 
-# %% ../../nbs/6_panels/02_training.ipynb #0f3a0389
+# %% ../../nbs/6_panels/02_training.ipynb #8de222b9
 NAMES = {
     "eval_mean": "steps to see every cell (ε = .01)",
     "eval_median": "median steps to see every cell",
@@ -422,7 +423,7 @@ def row_html(
     attributes = f"data-testid='run' data-name='{html.escape(run.name)}' data-status='{run.status}'"
     return f"<div {attributes} data-rows='{len(run.metrics)}' style='line-height:1.6'>{line}{note}</div>"
 
-# %% ../../nbs/6_panels/02_training.ipynb #c19f16b5
+# %% ../../nbs/6_panels/02_training.ipynb #7f8bfd23
 class RunRow(ipywidgets.HBox):
     "One run in the panel: what it says, and what can be done about it."
 
