@@ -9,7 +9,7 @@ from torch import nn
 
 from .dqn import Memory
 
-# %% ../../nbs/4_agent/02_forward_model.ipynb #7ad9b281
+# %% ../../nbs/4_agent/02_forward_model.ipynb #7ee4b15b
 class ForwardModel(nn.Module):
     "Recurrent model of the next embedding, given the embedding and the action taken (LWM, section 3.2)."
 
@@ -23,12 +23,8 @@ class ForwardModel(nn.Module):
         remembers: bool = True,  # False: the state is zeroed at every row, as a control
     ):
         super().__init__()
-        self.num_actions, self.hidden_size, self.bits, self.remembers = (
-            num_actions,
-            hidden_size,
-            bits,
-            remembers,
-        )
+        self.embedding_dim, self.num_actions, self.hidden_size = embedding_dim, num_actions, hidden_size
+        self.bits, self.remembers = bits, remembers
         self.memory = Memory(embedding_dim + num_actions, hidden_size, features)
         self.head = nn.Sequential(
             nn.Linear(hidden_size, hidden_size), nn.ReLU(), nn.Linear(hidden_size, embedding_dim)
@@ -42,7 +38,13 @@ class ForwardModel(nn.Module):
         hidden: torch.Tensor,  # state before the first row: (B, H)
         forget: bool = True,  # zero the state where `first` is true
     ) -> tuple[torch.Tensor, torch.Tensor]:  # predictions of the next embeddings (T, B, E), states (T, B, H)
-        "Predict the embedding that follows each row."
+        "Predict the embedding that follows each row; ValueError for shapes that do not fit."
+        rows = z.shape[:2]
+        if z.ndim != 3 or z.shape[2] != self.embedding_dim or action.shape != rows or first.shape != rows:
+            raise ValueError(
+                f"z {tuple(z.shape)}, action {tuple(action.shape)} and first {tuple(first.shape)} must be "
+                f"(T, B, {self.embedding_dim}), (T, B) and (T, B)"
+            )
         keep = (~first).to(z.dtype) if forget else torch.ones_like(first, dtype=z.dtype)
         if not self.remembers:
             keep = torch.zeros_like(keep)
@@ -51,7 +53,7 @@ class ForwardModel(nn.Module):
         out = self.head(states)
         return (out.sigmoid() if self.bits else out), states
 
-# %% ../../nbs/4_agent/02_forward_model.ipynb #9adaa065
+# %% ../../nbs/4_agent/02_forward_model.ipynb #660a8bea
 def prediction_errors(
     model: ForwardModel,  # the model
     z: torch.Tensor,  # embeddings of rows 0…T: (T+1, B, E)

@@ -160,7 +160,7 @@ def train_encoders(
         rows.append(row | {"seconds": round(outcome.seconds, 2) if outcome else 0.0})
     return pd.DataFrame(rows, columns=["run", "method", "seed", "result", "error", "seconds"])
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #ec849245
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #939760ad
 MEASURES = ("ratio", "ratio_white", "knn", "probe", "effective_rank", "rankme")
 
 
@@ -171,7 +171,7 @@ def read_study(
 ]:  # finished runs; those that are missing: run, method, seed, status, error
     "Read every run of a study; a damaged one counts as missing. Raises FileNotFoundError for no study."
     study, found, missing = _read_study(out), [], []
-    methods = {name: EncoderConfig(**config) for name, config in study["methods"].items()}
+    methods = {name: config_from_dict(EncoderConfig, config) for name, config in study["methods"].items()}
     for job in encoder_jobs(methods, study["runs"], out):
         row = {"run": job.path.name, "method": job.method, "seed": job.config.seed}
         try:

@@ -31,7 +31,7 @@ STACKS = {
     "atari": Stack(((32, 8, 4), (64, 4, 2), (64, 3, 1)), units=512),
 }
 
-# %% ../../nbs/2_encoder/01_networks.ipynb #80311768
+# %% ../../nbs/2_encoder/01_networks.ipynb #133f7c3b
 def feature_sizes(
     stack: Stack,  # what the encoder is made of
     shape: Sequence[int],  # channels, height, width of the image
@@ -86,14 +86,20 @@ class Encoder(nn.Module):
                 layers += [nn.Linear(width, stack.units), nn.ReLU()]
                 width = stack.units
             self.layers = nn.Sequential(*layers, nn.Linear(width, embedding_size))
+        self.shape = tuple(shape)
 
     def forward(
         self,
         images: torch.Tensor,  # (n, C, H, W) uint8
     ) -> torch.Tensor:  # (n, embedding_size) float32
-        "Scale bytes to -1..1 and encode."
+        "Scale bytes to -1..1 and encode; TypeError or ValueError for other images than it was made for."
         if images.dtype != torch.uint8:
             raise TypeError(f"images are {images.dtype}: give them as uint8, the encoder scales them itself")
+        if tuple(images.shape[1:]) != self.shape:
+            raise ValueError(
+                f"images are {tuple(images.shape)}, but this encoder was made for images of {self.shape}: "
+                "give them as (n, channels, height, width), or make another encoder"
+            )
         return self.layers(images.float() / 127.5 - 1)
 
     def embed(

@@ -13,11 +13,15 @@ from torch.nn.functional import cross_entropy, normalize, relu
 from ..foundations.seeding import torch_generator
 from .transforms import covariance, whiten
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #7df288d9
+# %% ../../nbs/1_whitening/01_losses.ipynb #e4c8ae2a
 def _check_pairs(x0, x1, least=1):
     if x0.ndim != 2 or x0.shape != x1.shape or len(x0) < least:
         raise ValueError(
             f"x0 {tuple(x0.shape)} and x1 {tuple(x1.shape)} must be (n, d), the same, with n at least {least}"
+        )
+    if not (x0.is_floating_point() and x1.is_floating_point()):
+        raise TypeError(
+            f"x0 is {x0.dtype} and x1 {x1.dtype}: a loss needs float32 or float64, call x.float()"
         )
 
 # %% ../../nbs/1_whitening/01_losses.ipynb #b6bc4582
