@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = ['Flag', 'RUNS', 'HELD_OUT', 'NOTEBOOK', 'QUICK', 'judged', 'table_text', 'columns_text', 'UsageError', 'say',
-           'default_folder', 'row_line', 'check_episodes', 'what_is_left', 'Train', 'Resume', 'stored_agent', 'Eval',
-           'feasible_oracles', 'known_map_steps', 'exact_steps', 'Oracles', 'Runs', 'Bench', 'status_text',
+           'default_folder', 'row_line', 'row_log', 'check_episodes', 'what_is_left', 'Train', 'Resume', 'stored_agent',
+           'Eval', 'feasible_oracles', 'known_map_steps', 'exact_steps', 'Oracles', 'Runs', 'Bench', 'status_text',
            'live_table', 'write_report', 'check_study', 'Reproduce', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
-           'Encoders', 'condensed', 'parse', 'one_line_warnings', 'main']
+           'Encoders', 'Card', 'Verify', 'condensed', 'parse', 'one_line_warnings', 'main']
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #a906d14a
+# %% ../nbs/8_command_line/01_command_line.ipynb #2e9ec15a
 import io
 import json
 import math
@@ -29,6 +29,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, arg, subcommand
 
 import lwm_nb
+from .agent.card import add_check, card_html, differences, make_card, read_card, verify_card
 from lwm_nb.agent.study import (
     LabyrinthConfig,
     evaluate_run,
@@ -51,6 +52,7 @@ from .foundations.plotting import use_style
 from .foundations.runs import Run, config_from_dict, list_runs, plain, write_atomic
 from .foundations.seeding import check_seed, resolve_device, set_threads
 from .foundations.statistics import student_interval
+from .foundations.tracking import tensorboard_log
 from .labyrinth.belief import EXACT_SIZES, BayesOptimal, enumerate_mazes, expected_steps
 from .labyrinth.env import LabyrinthVectorEnv
 from .labyrinth.oracles import ORACLES, KnownMap, UniformRandom, evaluate
@@ -132,7 +134,7 @@ def say(
     "Tell a person something that is not the answer."
     print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #4f6716f0
+# %% ../nbs/8_command_line/01_command_line.ipynb #ca853fb2
 def default_folder(
     labyrinth: LabyrinthConfig,  # the task
     config: TrainConfig,  # the agent
@@ -154,6 +156,22 @@ def row_line(
     if not sys.stderr.isatty():
         shown = "frames updates length loss eval_mean eval_unfinished wall_s".split()
         say("  ".join(f"{k} {row[k]:.6g}" for k in shown if row.get(k) is not None))
+
+
+def row_log(
+    folder: str | Path,  # of the run
+    tensorboard: bool,  # whether its rows go there, too
+):  # to be called with each row
+    "What is done with each row of metrics; RuntimeError when TensorBoard is wanted and not installed."
+    if not tensorboard:
+        return row_line
+    board = tensorboard_log(Path(folder) / "tensorboard")
+
+    def log(row):
+        row_line(row)
+        board(row)
+
+    return log
 
 
 def check_episodes(
@@ -185,6 +203,8 @@ class Train:
     """Folder of the run; without it one below runs/, named after task, method and seed."""
     episodes: int = 1_024
     """Episodes of the final evaluation, for each of ε = 0.01 and 0."""
+    tensorboard: Flag = False
+    """Write the metrics for TensorBoard, too, into tensorboard/ in the folder of the run."""
     json: Flag = False
     """Answer with one JSON object."""
 
@@ -203,12 +223,13 @@ class Train:
             raise FileExistsError(
                 f"{self.folder} is not empty: choose another --out, or judge it with lwm-nb eval"
             )
+        log = row_log(self.folder, self.tensorboard)
         method = "DQN+WM" if self.agent.add_ri else "DQN"
         method = method if self.preset == "default" else f"{self.preset} {method}"
         size = self.labyrinth.size
         say(f"{method}, {size}×{size}, seed {self.agent.seed}: run folder {self.folder}")
         started = time.perf_counter()
-        run = train_run(self.folder, self.labyrinth, self.agent, method=method, log=row_line)
+        run = train_run(self.folder, self.labyrinth, self.agent, method=method, log=log)
         minutes = (time.perf_counter() - started) / 60
         found = evaluate_run(run, self.episodes)
         rows = [judged(method, float(e), r["steps"], r["finished"]) for e, r in found.items()]
@@ -219,7 +240,7 @@ class Train:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #00726713
+# %% ../nbs/8_command_line/01_command_line.ipynb #f6d6daf3
 @dataclass(frozen=True)
 class Resume:
     "Go on with a training that was stopped or killed, exactly where it stood, then judge it."
@@ -228,6 +249,8 @@ class Resume:
     """Run folder that train or encoders train made."""
     episodes: int = 1_024
     """Episodes of an agent's final evaluation, for each of ε = 0.01 and 0."""
+    tensorboard: Flag = False
+    """Write an agent's metrics for TensorBoard, too, into tensorboard/ in the folder of the run."""
     json: Flag = False
     """Answer with one JSON object."""
 
@@ -237,6 +260,9 @@ class Resume:
         run = Run.load(self.folder)
         if run.status == "finished" and (run.path / "evaluation.json").is_file():
             return {"run": self.folder, "resumed": False}, f"{self.folder} finished already: nothing to do"
+        if self.tensorboard and run.kind == "encoder":
+            raise ValueError(f"{self.folder} holds an encoder: --tensorboard is for agents")
+        log = row_log(self.folder, self.tensorboard)
         states = run.states()
         where = f"from state {states[-1]}" if states else "from the beginning: no state was stored yet"
         if run.status != "running":
@@ -248,7 +274,7 @@ class Resume:
                 f"{name} {found[name]:.3f}" for name in ("ratio_white", "knn", "probe", "rankme")
             )
             return {"run": self.folder, "resumed": True, "evaluation": found}, text
-        run = resume_run(self.folder, row_line)
+        run = resume_run(self.folder, log)
         found = evaluate_run(run, self.episodes)
         name = run.config.get("method", "agent")
         rows = [judged(name, float(e), r["steps"], r["finished"]) for e, r in found.items()]
@@ -875,6 +901,109 @@ class Encoders:
         "What an interrupt leaves."
         return self.command.stopped()
 
+# %% ../nbs/8_command_line/01_command_line.ipynb #a802a465
+def _counted(outcomes):
+    if sys.stderr.isatty():
+        say(f"{len(outcomes)} short runs done")
+
+
+@dataclass(frozen=True)
+class Card:
+    "One page about runs: settings, versions, curves, intervals beside the oracles, and how to repeat it."
+
+    folders: Positional[Annotated[tuple[Path, ...], arg(name="run", metavar="RUN...")]]
+    """Run folders, or a study folder that holds some."""
+    out: Annotated[Path, arg(metavar="PAGE.html")] = Path("card.html")
+    """Page to write; an older card there is replaced."""
+    quick_seeds: int = 5
+    """Short trainings of each method, which verify repeats (at least 3); together about a minute."""
+    workers: Annotated[int | None, arg(metavar="N")] = None
+    """Processes; without it one a core."""
+    json: Flag = False
+    """Answer with one JSON object."""
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "Write the card; raises as `make_card` and `add_check`, FileExistsError for a page that is no card."
+        if not self.folders:
+            raise UsageError("card wants at least one run folder: lwm-nb card RUN")
+        if self.out.is_file() and b"lwm-card-sha256" not in self.out.read_bytes():
+            raise FileExistsError(f"{self.out} is no reproduction card: choose another --out")
+        if not self.out.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {self.out.parent}: make it, or choose another --out")
+        card = make_card(self.folders)
+        say(f"{len(card['runs'])} runs; now the quick profile, about a minute")
+        card = add_check(card, self.quick_seeds, workers=self.workers, show=_counted)
+        write_atomic(self.out, card_html(card).encode())
+        left_out = [f"left out: {said}" for said in card["left_out"]]
+        rows = [{k: v for k, v in row.items() if k != "episodes"} for row in card["rows"] + card["oracles"]]
+        for row in rows:
+            row["seeds"] = row["seeds"] or None
+            row["cpu_min"] = f"{row['cpu_min']:.1f}" if row["cpu_min"] else None
+        said = [table_text(rows), *left_out, f"page: {self.out}; check it with lwm-nb verify {self.out}"]
+        result = {"page": self.out, "rows": card["rows"], "oracles": card["oracles"]}
+        return result | {"left_out": card["left_out"], "seconds": card["check"]["seconds"]}, "\n".join(said)
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return "Stopped. No page was written."
+
+
+@dataclass(frozen=True)
+class Verify:
+    "Train the quick profile of a reproduction card again: does each figure lie inside the card's interval?"
+
+    page: Positional[Annotated[Path, arg(metavar="CARD.html")]]
+    """Page that card wrote."""
+    workers: Annotated[int | None, arg(metavar="N")] = None
+    """Processes; without it one a core."""
+    json: Flag = False
+    """Answer with one JSON object."""
+
+    def run(self) -> tuple[dict, str]:  # for a program, for a person
+        "Read, train, compare; raises as `read_card` and `verify_card`."
+        card = read_card(self.page)
+        if card["check"]:
+            taken, count = card["check"]["seconds"], len(card["check"]["runs"])
+            say(f"the card agrees with itself; now {count} short runs, which took {taken:.0f} s at its time")
+        found = verify_card(card, self.workers, _counted)
+        inside, identical = bool(found.inside.all()), bool(found.identical.all())
+        other = differences(card["check"]["environment"])
+        lines = [
+            {
+                "method": row.method,
+                "figure": row.figure,
+                "card": f"{row.card:.5g}",
+                "interval": f"{row.low:.5g} … {row.high:.5g}",
+                "here": f"{row.here:.5g}",
+                "": "inside" if row.inside else "OUTSIDE",
+            }
+            for row in found.itertuples()
+        ]
+        outside = len(found) - int(found.inside.sum())
+        said = [columns_text(lines)]
+        if inside:
+            said.append(f"All {len(found)} figures of the quick profile lie inside the card's intervals.")
+        else:
+            said.append(f"{outside} of {len(found)} figures lie outside the card's intervals.")
+        if identical:
+            said.append("All figures and weights are equal bit for bit.")
+        else:
+            why = (
+                "; ".join(other)
+                or "though versions and machine are the same, so the code differs, or the card"
+            )
+            said.append(f"Not equal bit for bit: {why}.")
+        said.append(
+            "This shows whether the program still computes what it did in short trainings; it cannot show "
+            "that the card's table comes out: run the commands on the page for that."
+        )
+        result = {"inside": inside, "identical": identical, "differences": other}
+        return result | {"figures": found.to_dict("records")}, "\n".join(said)
+
+    def stopped(self) -> str:  # one line
+        "What an interrupt leaves."
+        return "Stopped. The card is only read."
+
 # %% ../nbs/8_command_line/01_command_line.ipynb #efe4f215
 def condensed(
     text: str,  # a boxed complaint of tyro
@@ -898,7 +1027,7 @@ def condensed(
         said += f" (did you mean {hint[1]}?)"
     return said + (f" (commands are {known[1]})" if known else "")
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #18534cd4
+# %% ../nbs/8_command_line/01_command_line.ipynb #b6f1f9f6
 def parse(
     argv: list[str],  # words after the name of the program
 ):  # a command: one of the dataclasses above, with a `run` and a `stopped`
@@ -918,6 +1047,8 @@ def parse(
         "resume": Resume,
         "sweep": Sweep,
         "encoders": Encoders,
+        "card": Card,
+        "verify": Verify,
     }
     kinds = [
         Annotated[command, subcommand(name)]
@@ -943,7 +1074,7 @@ def parse(
     finally:
         os.environ.pop("COLUMNS") if width is None else os.environ.update(COLUMNS=width)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #e9d9369b
+# %% ../nbs/8_command_line/01_command_line.ipynb #1e2093bb
 @contextmanager
 def one_line_warnings():
     "Warnings as one line on standard error, without file and source."
@@ -956,7 +1087,7 @@ def one_line_warnings():
 
 def main(
     argv: list[str] | None = None,  # words after the name of the program; None takes those of this process
-) -> int:  # exit code: 0, 1 refused, 2 misunderstood, 130 interrupted
+) -> int:  # exit code: 0, 1 refused or not verified, 2 misunderstood, 130 interrupted
     "The program lwm-nb."
     argv = sys.argv[1:] if argv is None else list(argv)
     answer, command = sys.stdout, None
@@ -976,7 +1107,7 @@ def main(
         if command.json:
             text = json.dumps({"command": type(command).__name__.lower(), **plain(result)}, allow_nan=False)
         print(text, file=answer, flush=True)
-        return 0
+        return 0 if result.get("inside", True) else 1
     except UsageError as error:
         return failed(2, f"{error} (see lwm-nb {' '.join([*argv[:1], '--help']) if command else '--help'})")
     except KeyboardInterrupt:
