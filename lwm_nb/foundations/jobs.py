@@ -39,7 +39,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #cdb038ce
+# %% ../../nbs/0_foundations/05_jobs.ipynb #085a130b
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -57,6 +57,8 @@ def _stop_when_orphaned():
 
 
 def _child(payload, pipe):
+    if hasattr(os, "setsid"):
+        os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Thread(target=_stop_when_orphaned, daemon=True).start()
     function, job = cloudpickle.loads(payload)
