@@ -901,7 +901,7 @@ class Encoders:
         "What an interrupt leaves."
         return self.command.stopped()
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #a802a465
+# %% ../nbs/8_command_line/01_command_line.ipynb #ca7e9f0a
 def _counted(outcomes):
     if sys.stderr.isatty():
         say(f"{len(outcomes)} short runs done")
@@ -918,7 +918,7 @@ class Card:
     quick_seeds: int = 5
     """Short trainings of each method, which verify repeats (at least 3); together about a minute."""
     workers: Annotated[int | None, arg(metavar="N")] = None
-    """Processes; without it one a core."""
+    """Processes; without it one a core, 1 is this one."""
     json: Flag = False
     """Answer with one JSON object."""
 
@@ -955,7 +955,7 @@ class Verify:
     page: Positional[Annotated[Path, arg(metavar="CARD.html")]]
     """Page that card wrote."""
     workers: Annotated[int | None, arg(metavar="N")] = None
-    """Processes; without it one a core."""
+    """Processes; without it one a core, 1 is this one."""
     json: Flag = False
     """Answer with one JSON object."""
 
