@@ -335,7 +335,7 @@ def add_check(
     check["figures"] = check_figures(check)
     return plain(card | {"check": check})
 
-# %% ../../nbs/4_agent/07_card.ipynb #70e62437
+# %% ../../nbs/4_agent/07_card.ipynb #0ab1b842
 STYLE_SHEET = """
 :root { color-scheme: light dark;
   --ink: #1e1e24; --quiet: #62626c; --paper: #fcfbf8; --line: #dcd9d0; --soft: #f1efe8; }
@@ -360,7 +360,7 @@ pre { background: var(--soft); padding: .7rem .9rem; border-radius: 6px; font-si
   white-space: pre-wrap; overflow-wrap: anywhere; }
 @media print {
   :root { --ink: #000; --quiet: #444; --paper: #fff; --line: #bbb; --soft: #f4f4f4; }
-  body { padding: 0; max-width: none; font-size: 11px; } h2 { break-after: avoid; }
+  html { font-size: 11px; } body { padding: 0; max-width: none; font-size: 1rem; } h2 { break-after: avoid; }
   img, tr, pre { break-inside: avoid; } .wide { overflow: visible; }
   th, td { padding: .15rem .4rem; }
 }
