@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from pathlib import Path
 
@@ -42,3 +43,27 @@ def open_notebook(lab, page):
     from lab import open_in
 
     return lambda name: open_in(page, lab, name)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Function that makes a real file system of a given size."""
+    made = []
+
+    def make(size):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        try:
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True
+            )
+        except FileNotFoundError:
+            pytest.skip("no mount command")
+        if done.returncode:
+            pytest.skip("a small file system can only be mounted as root")
+        made.append(disk)
+        return disk
+
+    yield make
+    for disk in made:
+        subprocess.run(["umount", disk], check=True)

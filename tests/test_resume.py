@@ -191,26 +191,13 @@ def test_one_process_at_a_time(tmp_path):
         assert run.status == "running"
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=450k", "tmpfs", disk], capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if made.returncode:
-        pytest.skip("a small file system can only be mounted as root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 def test_full_disk_and_on_when_there_is_room(unstopped, small_disk):
-    run = begin(small_disk / "run")
+    disk = small_disk("450k")
+    run = begin(disk / "run")
     with pytest.raises(OSError, match="disk is full.*the state before it is whole: make room, then resume"):
         resume_run(run.path)
     assert run.status == "failed" and "disk is full" in run.error and run.states()
-    subprocess.run(["mount", "-o", "remount,size=20m", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
     resume_run(run.path)
     assert_same(run, unstopped)
 

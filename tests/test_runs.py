@@ -147,30 +147,16 @@ def test_file_size_limit(tmp_path):
     assert 100 < len(run.metrics()) < 300
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A real file system of one MB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    try:
-        made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("no mount command")
-    if made.returncode:
-        pytest.skip("a small file system can only be mounted as root")
-    yield disk
-    subprocess.run(["umount", disk], check=True)
-
-
 @posix
 def test_full_disk(small_disk):
-    run = small_run(small_disk / "run")
-    (small_disk / "other").write_bytes(bytes(300_000))
+    disk = small_disk("1m")
+    run = small_run(disk / "run")
+    (disk / "other").write_bytes(bytes(300_000))
     checkpoint, row = fill(run, 0)
     assert "last.safetensors (the disk is full)" in checkpoint
     assert "metrics.csv (the disk is full); earlier rows are kept" in row
     assert_first_is_left(run)
-    (small_disk / "other").unlink()  # room again: the run goes on
+    (disk / "other").unlink()  # room again: the run goes on
     rows = len(run.metrics())
     run.log(step=rows + 1, loss=0.1)
     assert len(run.metrics()) == rows + 1
@@ -179,12 +165,13 @@ def test_full_disk(small_disk):
 @posix
 def test_full_disk_while_recording(small_disk):
     """Not even the status can be written: the training error is what the caller sees, and the run loads."""
-    run = small_run(small_disk / "run")
+    disk = small_disk("1m")
+    run = small_run(disk / "run")
     with pytest.warns(UserWarning, match="could not note that the run failed"):
         with pytest.raises(OSError, match="the disk is full"):
             with run.recording():
                 block = bytes(4096)
-                with open(small_disk / "other", "wb", buffering=0) as other:
+                with open(disk / "other", "wb", buffering=0) as other:
                     try:
                         while True:
                             other.write(block)

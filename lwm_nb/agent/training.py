@@ -4,7 +4,7 @@
 __all__ = ['PAPER', 'OFFICIAL', 'PRESETS', 'SAME_RESULT', 'TrainConfig', 'make_config', 'Agent', 'Learner', 'Loop', 'pack_loop',
            'unpack_loop', 'stored_bytes', 'check_finite', 'release_memory', 'train', 'load_agent']
 
-# %% ../../nbs/4_agent/04_training.ipynb #c22f6b1d
+# %% ../../nbs/4_agent/04_training.ipynb #397f6703
 import copy
 import ctypes
 import dataclasses
@@ -21,7 +21,14 @@ from .forward_model import ForwardModel, prediction_errors
 from .intrinsic_reward import ErrorNorm
 from .replay import SequenceReplay
 from ..foundations.progress import progress
-from ..foundations.runs import Run, config_from_dict, interrupts_later, plain
+from lwm_nb.foundations.runs import (
+    Run,
+    config_from_dict,
+    interrupts_later,
+    pack_optimiser,
+    plain,
+    unpack_optimiser,
+)
 from ..foundations.seeding import numpy_generator, resolve_device, seed_int, set_threads
 
 # %% ../../nbs/4_agent/04_training.ipynb #e81dcde0
@@ -296,7 +303,7 @@ class Agent:
             getattr(self, name).load_state_dict(part)
         self.norm = ErrorNorm(**meta["norm"])
 
-# %% ../../nbs/4_agent/04_training.ipynb #0651d64f
+# %% ../../nbs/4_agent/04_training.ipynb #275e114b
 class Learner:
     "Optimisers, target network and the update rule."
 
@@ -420,8 +427,7 @@ class Learner:
         "All that changes when learning, except the agent's own networks and the replay."
         tensors = {f"target.{k}": v for k, v in self.target_net.state_dict().items()}
         for name in ("optimiser", "model_optimiser"):
-            for i, moments in getattr(self, name).state_dict()["state"].items():
-                tensors |= {f"{name}.{i}.{key}": value for key, value in moments.items()}
+            tensors |= pack_optimiser(getattr(self, name), name)
         rng = self.rng.bit_generator.state
         return tensors, {"rng": rng, "model_turn": self.model_turn, "model_error": self.model_error}
 
@@ -431,20 +437,10 @@ class Learner:
         meta: dict,  # its JSON part
     ):
         "Go on learning from there."
-        found = {"target": {}, "optimiser": {}, "model_optimiser": {}}
-        for name, value in tensors.items():
-            first, _, rest = name.partition(".")
-            if first in found:
-                found[first][rest] = value
-        self.target_net.load_state_dict(found["target"])
+        target = {k.removeprefix("target."): v for k, v in tensors.items() if k.startswith("target.")}
+        self.target_net.load_state_dict(target)
         for name in ("optimiser", "model_optimiser"):
-            moments = {}
-            for key, value in found[name].items():
-                i, _, key = key.partition(".")
-                moments.setdefault(int(i), {})[key] = value
-            optimiser = getattr(self, name)
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": moments, "param_groups": groups})
+            unpack_optimiser(getattr(self, name), name, tensors)
         self.rng.bit_generator.state = meta["rng"]
         self.model_turn, self.model_error = meta["model_turn"], meta["model_error"]
 

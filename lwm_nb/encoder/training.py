@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['EncoderConfig', 'make_loss', 'train_encoder', 'load_encoder']
 
-# %% ../../nbs/2_encoder/03_training.ipynb #234d0c14
+# %% ../../nbs/2_encoder/03_training.ipynb #515e81eb
 import dataclasses
 import time
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from lwm_nb.encoder.pairs import (
     pair_batches,
 )
 from ..foundations.progress import progress
-from ..foundations.runs import Run, config_from_dict, interrupts_later
+from ..foundations.runs import Run, config_from_dict, interrupts_later, pack_optimiser, unpack_optimiser
 from ..foundations.seeding import check_seed, resolve_device, set_threads, torch_generator
 from ..whitening.collapse import collapse_report
 from ..whitening.losses import LOSSES
@@ -102,7 +102,7 @@ def make_loss(
         loss = partial(loss, eps=config.eps, absolute=config.absolute)
     return lambda x0, x1, step: loss(x0, x1)
 
-# %% ../../nbs/2_encoder/03_training.ipynb #63a54c4f
+# %% ../../nbs/2_encoder/03_training.ipynb #c0209445
 def _make_sampler(config, data):
     labels = data.labels
     if config.pairs == "strangers":
@@ -114,23 +114,12 @@ def _make_sampler(config, data):
 
 def _pack(encoder, optimiser, generator):
     tensors = {f"net.{k}": v for k, v in encoder.state_dict().items()}
-    for i, moments in optimiser.state_dict()["state"].items():
-        tensors |= {f"adam.{i}.{key}": value for key, value in moments.items()}
-    return tensors | {"generator": generator.get_state()}
+    return tensors | pack_optimiser(optimiser, "adam") | {"generator": generator.get_state()}
 
 
 def _unpack(tensors, encoder, optimiser, generator):
-    parts = {"net": {}, "adam": {}}
-    for name, value in tensors.items():
-        part, _, key = name.partition(".")
-        if part in parts:
-            parts[part][key] = value
-    encoder.load_state_dict(parts["net"])
-    moments = {}
-    for name, value in parts["adam"].items():
-        i, _, key = name.partition(".")
-        moments.setdefault(int(i), {})[key] = value
-    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    encoder.load_state_dict({k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")})
+    unpack_optimiser(optimiser, "adam", tensors)
     generator.set_state(tensors["generator"])
 
 

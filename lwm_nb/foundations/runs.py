@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['CHECKPOINT_FORMAT', 'PACKAGES', 'RUN_FORMAT', 'OWN_FILES', 'HEAD', 'write_atomic', 'plain', 'config_from_dict',
-           'append_row', 'read_rows', 'save_tensors', 'load_tensors', 'environment', 'LockedError', 'hold_lock',
-           'interrupts_later', 'Run', 'list_runs']
+           'append_row', 'read_rows', 'save_tensors', 'load_tensors', 'pack_optimiser', 'unpack_optimiser',
+           'environment', 'LockedError', 'hold_lock', 'interrupts_later', 'Run', 'list_runs']
 
 # %% ../../nbs/0_foundations/02_runs.ipynb #49856c40
 import csv
@@ -316,6 +316,30 @@ def load_tensors(
     if header.get("crc32") != _checksum(tensors, header.get("meta", "")):
         raise ValueError(f"{path} is damaged (its checksum does not match): use another checkpoint")
     return tensors, json.loads(header["meta"])
+
+# %% ../../nbs/0_foundations/02_runs.ipynb #75018cc3
+def pack_optimiser(
+    optimiser: torch.optim.Optimizer,  # after any number of steps
+    name: str,  # first part of the names, without dots
+) -> dict[str, torch.Tensor]:  # NAME.weight number.quantity
+    "All that an optimiser remembers, as tensors for `save_tensors`."
+    remembered = optimiser.state_dict()["state"]
+    return {f"{name}.{i}.{key}": value for i, moments in remembered.items() for key, value in moments.items()}
+
+
+def unpack_optimiser(
+    optimiser: torch.optim.Optimizer,  # made for weights of the same shapes; keeps its own learning rate
+    name: str,  # as given to `pack_optimiser`
+    tensors: Mapping[str, torch.Tensor],  # of `pack_optimiser`, others may be among them
+):
+    "Let an optimiser go on from there."
+    moments = {}
+    for full, value in tensors.items():
+        first, _, rest = full.partition(".")
+        if first == name:
+            i, _, key = rest.partition(".")
+            moments.setdefault(int(i), {})[key] = value.clone()
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
 # %% ../../nbs/0_foundations/02_runs.ipynb #d219a695
 PACKAGES = ("lwm_nb", "torch", "numpy", "gymnasium", "numba", "pandas", "safetensors")
