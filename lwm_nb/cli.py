@@ -901,7 +901,7 @@ class Encoders:
         "What an interrupt leaves."
         return self.command.stopped()
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #ca7e9f0a
+# %% ../nbs/8_command_line/01_command_line.ipynb #b7aa49c2
 def _counted(outcomes):
     if sys.stderr.isatty():
         say(f"{len(outcomes)} short runs done")
@@ -916,7 +916,7 @@ class Card:
     out: Annotated[Path, arg(metavar="PAGE.html")] = Path("card.html")
     """Page to write; an older card there is replaced."""
     quick_seeds: int = 5
-    """Short trainings of each method, which verify repeats (at least 3); together about a minute."""
+    """Short trainings of each method, which verify repeats (at least 3); together one to two minutes."""
     workers: Annotated[int | None, arg(metavar="N")] = None
     """Processes; without it one a core, 1 is this one."""
     json: Flag = False
@@ -931,7 +931,7 @@ class Card:
         if not self.out.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {self.out.parent}: make it, or choose another --out")
         card = make_card(self.folders)
-        say(f"{len(card['runs'])} runs; now the quick profile, about a minute")
+        say(f"{len(card['runs'])} runs; now the quick profile, one to two minutes")
         card = add_check(card, self.quick_seeds, workers=self.workers, show=_counted)
         write_atomic(self.out, card_html(card).encode())
         left_out = [f"left out: {said}" for said in card["left_out"]]

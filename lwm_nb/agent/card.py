@@ -290,7 +290,7 @@ def run_quick(
             raise RuntimeError(f"{len(failed)} of {len(jobs)} short runs failed: {'; '.join(failed)}")
         return [{"method": job.method, **outcome.result} for job, outcome in zip(jobs, outcomes, strict=True)]
 
-# %% ../../nbs/4_agent/07_card.ipynb #ee583ceb
+# %% ../../nbs/4_agent/07_card.ipynb #22909185
 def check_figures(
     check: dict,  # of a card
 ) -> list[dict]:  # one a method and figure: method, figure, n, mean, low, high
@@ -316,7 +316,7 @@ def add_check(
     workers: int | None = None,  # processes; 1: this one; None: one a core
     show: Callable | None = None,  # as `run_jobs`
 ) -> dict:  # the card with a check
-    "Train the quick profile of a card, about a minute on two cores. Raises ValueError for too few seeds."
+    "Train the quick profile of a card, one to two minutes on two cores. Raises ValueError for too few seeds."
     if seeds < 3:
         raise ValueError(
             f"the quick profile has {seeds} seeds: 3 are the least from which an interval is made"
