@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['EncoderConfig', 'make_loss', 'train_encoder', 'load_encoder']
 
-# %% ../../nbs/2_encoder/03_training.ipynb #515e81eb
+# %% ../../nbs/2_encoder/03_training.ipynb #7e984f10
 import dataclasses
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ from ..foundations.seeding import check_seed, resolve_device, set_threads, torch
 from ..whitening.collapse import collapse_report
 from ..whitening.losses import LOSSES
 
-# %% ../../nbs/2_encoder/03_training.ipynb #6eb0fe34
+# %% ../../nbs/2_encoder/03_training.ipynb #12a7e9c0
 @dataclass(frozen=True)
 class EncoderConfig:
     "All settings of one run; raises ValueError for one out of range."
@@ -102,7 +102,7 @@ def make_loss(
         loss = partial(loss, eps=config.eps, absolute=config.absolute)
     return lambda x0, x1, step: loss(x0, x1)
 
-# %% ../../nbs/2_encoder/03_training.ipynb #c0209445
+# %% ../../nbs/2_encoder/03_training.ipynb #25b23fae
 def _make_sampler(config, data):
     labels = data.labels
     if config.pairs == "strangers":
@@ -128,6 +128,7 @@ def train_encoder(
     data: tuple[ImageSet, ImageSet] | None = None,  # for training, held out; None: those that config names
     run: Run | None = None,  # where metrics and weights go; None keeps nothing on disk
     resume: bool = False,  # go on from the newest state of the run, or begin when there is none yet
+    log: Callable[[dict], None] | None = None,  # called with each row of metrics, once it is stored
 ) -> tuple[Encoder, list[dict]]:  # the trained encoder and the rows of metrics
     """Train an encoder. An interrupt leaves a state; a process that is killed leaves the last one.
 
@@ -173,6 +174,8 @@ def train_encoder(
         if run:
             run.log(**row)
         bar.set_postfix({k: f"{row[k]:.3g}" for k in ("loss", "rankme") if row[k] is not None})
+        if log:
+            log(row)
 
     bar = progress(total=config.updates, desc=config.loss, unit="update")
     with bar, interrupts_later() as interrupted:
@@ -209,7 +212,7 @@ def train_encoder(
         run.save_checkpoint(tensors, {"updates": done, "shape": train.shape})
     return encoder.cpu(), rows
 
-# %% ../../nbs/2_encoder/03_training.ipynb #85a55569
+# %% ../../nbs/2_encoder/03_training.ipynb #e1f1c30e
 def load_encoder(
     run: Run,  # a finished run of kind "encoder"
 ) -> Encoder:  # encoder with the trained weights, on the CPU
