@@ -1,3 +1,4 @@
+import multiprocessing.forkserver
 import subprocess
 import sys
 from pathlib import Path
@@ -6,6 +7,32 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
+# two files run at a time: those that take longest begin first, so that none is left over at the end
+LONGEST_FIRST = """
+test_browser_play test_cli test_resume test_card test_browser_embedding test_browser_training test_sweep
+test_packaging test_browser test_runs test_tool test_bad_input test_bad_input_shapes
+""".split()
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: i for i, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))  # stable: a file keeps its order
+
+
+@pytest.fixture(scope="session")
+def forks():
+    """Fork server that has imported and compiled what a training needs, see warm.py."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["warm"])
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+            patch.setenv(f"{name}_NUM_THREADS", "1")
+        patch.setenv("TQDM_DISABLE", "1")
+        patch.setenv("PYTHONPATH", str(ROOT / "tests"))
+        multiprocessing.forkserver.ensure_running()
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """A training that is killed at any moment and gone on with gives what one gives that was never stopped."""
 
 import contextlib
-import multiprocessing
 import os
 import random
 import signal
@@ -20,8 +19,6 @@ from lwm_nb.agent.training import make_config
 from lwm_nb.foundations.runs import LockedError, Run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-forks = multiprocessing.get_context("forkserver")
-forks.set_forkserver_preload(["lwm_nb.agent.study", "pytest"])
 
 TASK = LabyrinthConfig(size=2, obs_noise=0.05, max_steps=40)
 CONFIG = make_config(
@@ -61,26 +58,35 @@ def kill_at_call(number, after):
         setattr(os, name, wrap(getattr(os, name)))
 
 
-def child(path, kill=None):
+def child(path, kill, ready):
     warnings.simplefilter("error")
     env = TASK.make(2)
     env.reset(seed=0)
     env.step(np.zeros(2, int))  # numba writes its cache now, or never
+    ready.send(True)
     if kill:
         kill_at_call(*kill)
     with contextlib.suppress(KeyboardInterrupt):
         resume_run(path)
 
 
-def spawn(path, kill=None):
-    os.environ["TQDM_DISABLE"] = os.environ["OMP_NUM_THREADS"] = "1"
-    process = forks.Process(target=child, args=(path, kill))
-    process.start()
-    return process
+@pytest.fixture(scope="module")
+def spawn(forks):
+    """Function that starts a process which goes on with a run, and waits until it is about to begin."""
+
+    def start(path, kill=None):
+        receive, send = forks.Pipe(duplex=False)
+        process = forks.Process(target=child, args=(path, kill, send))
+        process.start()
+        send.close()
+        assert receive.poll(120) and receive.recv()
+        return process
+
+    return start
 
 
 @pytest.fixture(scope="module")
-def unstopped(tmp_path_factory):
+def unstopped(tmp_path_factory, spawn):
     run = begin(tmp_path_factory.mktemp("unstopped") / "run")
     process = spawn(run.path)
     process.join(60)
@@ -99,27 +105,30 @@ def assert_same(run, other):
     assert left == {p.relative_to(other.path).as_posix() for p in other.path.rglob("*") if p.is_file()}
 
 
-def test_killed_at_random_moments(unstopped, tmp_path):
-    moments, run, kills = random.Random(0), begin(tmp_path / "run"), 0
+def test_killed_at_random_moments(unstopped, spawn, tmp_path):
+    """Anywhere in a training: after at most a sixth of the time of a whole one."""
+    moments, run, kills, newest = random.Random(0), begin(tmp_path / "run"), 0, set()
+    longest = unstopped.read_json("environment")["wall_s"] / 6
     while run.status != "finished":
         process = spawn(run.path)
-        if kills < 12:
-            time.sleep(moments.uniform(0.02, 0.5))
+        if kills < 40:
+            time.sleep(moments.uniform(0, longest))
         else:
             process.join(60)
         if process.is_alive():
             process.kill()
             kills += 1
-        process.join(10)
+        process.join(60)
+        newest.add(max(run.states(), default=0))
         assert process.exitcode in (0, -signal.SIGKILL)
         begun = (run.path / "lock").exists()
         assert run.status in ("finished", "interrupted" if begun else "running")
-    print(f"killed {kills} times")
+    print(f"killed {kills} times, with {sorted(newest)} as the newest state")
     assert kills >= 5
     assert_same(run, unstopped)
 
 
-def test_killed_inside_of_writes(unstopped, tmp_path):
+def test_killed_inside_of_writes(unstopped, spawn, tmp_path):
     """Each kill at some call that changes a file: in the middle of a save, a row, a removal."""
     chance, run, kills = random.Random(1), begin(tmp_path / "run"), 0
     for i in range(24):
@@ -141,16 +150,16 @@ def test_killed_inside_of_writes(unstopped, tmp_path):
     assert_same(run, unstopped)
 
 
-def test_interrupted_by_every_way_there_is(unstopped, tmp_path):
+def test_interrupted_by_every_way_there_is(unstopped, spawn, tmp_path):
     run = begin(tmp_path / "run")
     for i, ask in enumerate((signal.SIGINT, signal.SIGTERM, None)):
         process = spawn(run.path)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while len(run.states()) < 2 or run.states()[-1] <= 3 * i or not run.status == "running":
             assert time.monotonic() < deadline and process.is_alive()
             time.sleep(0.005)
         assert run.request_stop() if ask is None else os.kill(process.pid, ask) is None
-        process.join(30)
+        process.join(60)
         assert process.exitcode == 0 and run.status in ("interrupted", "finished")
         assert not run.stop_requested() and not list(run.path.rglob(".*.tmp"))
     resume_run(run.path)
@@ -173,10 +182,10 @@ def stop_after(row, frames):
         raise KeyboardInterrupt
 
 
-def test_one_process_at_a_time(tmp_path):
+def test_one_process_at_a_time(spawn, tmp_path):
     run = begin(tmp_path / "run", make_config(**vars(CONFIG) | {"frames": 10**7}))
     process = spawn(run.path)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not run.states():
         assert time.monotonic() < deadline and process.is_alive()
         time.sleep(0.01)
@@ -185,7 +194,7 @@ def test_one_process_at_a_time(tmp_path):
         resume_run(run.path)
     assert run.status == "running" and len(run.metrics()) >= rows
     process.kill()
-    process.join(10)
+    process.join(60)
     assert run.status == "interrupted"
     with run.recording():
         assert run.status == "running"

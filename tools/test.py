@@ -18,7 +18,7 @@ PARTS = {
         [BIN / "ruff", "format", "--quiet", "--check", *FILES],
     ],
     "notebooks": [[BIN / "nbdev_test", "--n_workers", "2", "--timing"]],
-    "tests": [[sys.executable, "-m", "pytest"]],
+    "tests": [[sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]],
 }
 
 

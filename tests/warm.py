@@ -1,0 +1,16 @@
+"""What the fork server of the tests has done before it forks: so a child begins at once, not after seconds.
+
+Most of these seconds are imports of torch, a third of them only when the first optimiser is made.
+"""
+
+import numpy as np
+import torch
+
+import lwm_nb.agent.study
+import lwm_nb.agent.sweep  # noqa: F401
+
+torch.set_num_threads(1)  # a thread pool does not survive a fork
+torch.optim.Adam([torch.zeros(1, requires_grad=True)])
+env = lwm_nb.agent.study.LabyrinthConfig(size=2).make(2)
+env.reset(seed=0)
+env.step(np.zeros(2, int))
