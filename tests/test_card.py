@@ -17,6 +17,7 @@ from lwm_nb.agent.training import PRESETS, make_config
 from lwm_nb.cli import parse
 from lwm_nb.foundations.runs import Run
 
+pytestmark = pytest.mark.usefixtures("forks")
 STUDY = ROOT / "nbs" / "experiments" / "results" / "labyrinth_3"
 
 

@@ -23,6 +23,7 @@ TINY = (
     "--size 2 --max-steps 50 --num-envs 32 --warmup 2000 --eps-frames 2000 --replay 4000 --hidden-size 16 "
     "--updates 1 --batch-size 16"
 ).split()
+pytestmark = pytest.mark.usefixtures("forks")
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
 
@@ -207,8 +208,15 @@ def program(*words, folder, **options):
     return subprocess.Popen(command, cwd=folder, start_new_session=True, **pipes, **options)
 
 
+def answer(words, file):
+    """Another process that is given a command; what it says on standard error is kept in a file."""
+    with open(file, "w") as said, redirect_stderr(said):
+        code = cli.main(words)
+    sys.exit(code)
+
+
 @posix
-def test_interrupted_training_can_be_loaded(tmp_path):
+def test_interrupted_training_can_be_loaded(tmp_path, forks):
     process = program("train", *TINY, "--frames", 10_000_000, "--log-every", 3200, folder=tmp_path)
     folder = tmp_path / "runs" / "labyrinth-n2-dqn-s0"
     wait_for(folder / "checkpoints" / "last.safetensors", process)
@@ -220,12 +228,17 @@ def test_interrupted_training_can_be_loaded(tmp_path):
     assert Run.load(folder).status == "interrupted"
     code, out, _ = call("eval", folder, "--episodes", 8)
     assert code == 0 and "DQN" in out
-    process = program("resume", folder, folder=tmp_path)
-    wait_until(lambda: Run.load(folder).status == "running", process)
+    process = forks.Process(target=answer, args=(["resume", str(folder)], tmp_path / "said"))
+    process.start()
+    deadline = time.monotonic() + 120
+    while Run.load(folder).status != "running":
+        assert process.is_alive() and time.monotonic() < deadline
+        time.sleep(0.01)
     assert f"is being written by process {process.pid} on" in refused("resume", folder)
     assert Run.load(folder).request_stop()
-    out, err = process.communicate(timeout=180)
-    assert process.returncode == 130 and "going on from state" in err and "Stopped. Go on with" in err
+    process.join(180)
+    err = (tmp_path / "said").read_text()
+    assert process.exitcode == 130 and "going on from state" in err and "Stopped. Go on with" in err
 
 
 def test_finished_training_is_not_gone_on_with(trained):
@@ -241,8 +254,7 @@ def test_interrupted_study_stops_all_its_processes(tmp_path):
     """As a terminal does it: the interrupt goes to every process of the group."""
     process = program("reproduce", "--size", 2, "--workers", 1, "--json", folder=tmp_path)
     folder = tmp_path / "runs" / "reproduce-n2"
-    wait_for(folder / "DQN-s0" / "config.json", process)
-    time.sleep(1)
+    wait_for(folder / "DQN-s0" / "lock", process)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=180)
     assert process.returncode == 130 and "goes on" in json.loads(out)["error"]

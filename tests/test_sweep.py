@@ -20,9 +20,10 @@ TABLE = grid(
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
-def test_dask_worker_killed_in_mid_run(tmp_path):
+def test_dask_worker_killed_in_mid_run(tmp_path, forks):
     """A scheduler and two workers on loopback; one is killed, its run is gone on with by the other."""
     distributed = pytest.importorskip("distributed")
+    dask = pytest.importorskip("dask")
     jobs = sweep_jobs(TABLE, tmp_path / "sweep")
     killed = []
 
@@ -41,6 +42,7 @@ def test_dask_worker_killed_in_mid_run(tmp_path):
             time.sleep(0.02)
 
     with (
+        dask.config.set({"distributed.worker.multiprocessing-method": forks.get_start_method()}),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=None,
             local_directory=str(tmp_path / "dask"),

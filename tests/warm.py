@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 import lwm_nb.agent.study
-import lwm_nb.agent.sweep  # noqa: F401
+import lwm_nb.cli  # noqa: F401
 
 torch.set_num_threads(1)  # a thread pool does not survive a fork
 torch.optim.Adam([torch.zeros(1, requires_grad=True)])

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -34,6 +34,13 @@ FOLDERS = {
 }
 NOTEBOOK = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook"
 IDLE = ".jp-NotebookPanel:not(.lm-mod-hidden) .jp-Notebook-ExecutionIndicator[data-status='idle']"
+ANSWERS = """async () => {
+    const session = window.jupyterapp?.shell.currentWidget?.sessionContext;
+    await session?.ready;
+    const kernel = session?.session?.kernel;
+    await kernel?.info;
+    return kernel?.connectionStatus == "connected" && kernel.status == "idle";
+}"""
 
 needs_chromium = pytest.mark.skipif(
     not CHROMIUM.exists(), reason=f"{CHROMIUM} is missing: apt-get install chromium (or set CHROMIUM)"
@@ -41,9 +48,12 @@ needs_chromium = pytest.mark.skipif(
 
 
 def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
+    """A port below those that the system gives away by itself, so that nobody else gets it meanwhile."""
+    while True:
+        port = secrets.randbelow(20_000) + 10_000
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def private_environment(home):
@@ -61,7 +71,7 @@ def serving(command, alive, log, env):
     with log.open("w") as stream:
         server = subprocess.Popen(command, env=env, stdout=stream, stderr=subprocess.STDOUT)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 urllib.request.urlopen(alive, timeout=30).close()
@@ -88,6 +98,7 @@ def jupyterlab(notebooks, home, config=CONFIG):
     options = ["--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0", "--no-browser"]
     options += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={notebooks}"]
     options += [f"--config={config}"] if config else []
+    options += ["--LabApp.expose_app_in_browser=True"]  # for ANSWERS
     options += ["--allow-root"] if os.getuid() == 0 else []
     command = [sys.executable, "-m", "jupyterlab", *options]
     url = f"http://127.0.0.1:{port}"
@@ -101,6 +112,7 @@ def open_in(page, lab, name):
     page.goto(f"{url}/lab/tree/{name}?token={token}&reset")
     page.wait_for_selector(f"{NOTEBOOK} .jp-Cell", timeout=60_000)
     page.wait_for_selector(IDLE, timeout=60_000)
+    page.wait_for_function(ANSWERS, timeout=60_000)  # the page says idle before the kernel is there
     return page
 
 
@@ -114,6 +126,7 @@ def run_all(page, timeout=180):
     deadline, asked = time.monotonic() + timeout, 0.0
     errors = page.locator(f"{NOTEBOOK} [data-mime-type='application/vnd.jupyter.error']")
     prompts = page.locator(f"{NOTEBOOK} .jp-CodeCell .jp-InputPrompt")
+    page.wait_for_function(ANSWERS, timeout=60_000)
     while re.search(r"\[\D*\]", numbers := " ".join(prompts.all_inner_texts())):
         assert errors.count() == 0, errors.first.inner_text()
         assert time.monotonic() < deadline, f"after {timeout} s the cells are {numbers}"
