@@ -26,7 +26,7 @@ from ..foundations.runs import Run, config_from_dict, load_tensors, plain, save_
 from ..foundations.statistics import bootstrap_interval
 from ..whitening.losses import LOSS_COLOURS, LOSS_NAMES
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #d3873d0c
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #7f8e1648
 @dataclass(frozen=True)
 class EncoderJob:
     "One run of a study."
@@ -48,6 +48,7 @@ def is_finished(
 
 def run_encoder(
     job: EncoderJob,  # what to run
+    log: Callable[[dict], None] | None = None,  # called with each row of metrics, once it is stored
 ) -> str:  # "trained" or "skipped"
     "Train and judge one encoder, unless that was done; raises as `train_encoder` and `Run.create`."
     run = Run.create(job.path, job.config, "encoder", exist_ok=True)
@@ -55,7 +56,7 @@ def run_encoder(
         return "skipped"
     with run.recording():
         data = train, held = load_images(job.config.images)
-        encoder, _ = train_encoder(job.config, data, run, resume=True)
+        encoder, _ = train_encoder(job.config, data, run, resume=True, log=log)
         x, y = encoder.embed(train.images), encoder.embed(held.images)
         tensors = {"x": y, "labels": held.labels}
         save_tensors(run.path / "embeddings.safetensors", tensors, {"classes": held.classes})
@@ -67,14 +68,16 @@ def run_encoder(
 
 def resume_encoder(
     path: str | Path,  # folder of a run that `train_encoders` made
+    log: Callable[[dict], None] | None = None,  # called with each row of metrics, once it is stored
 ) -> str:  # "trained" or "skipped"
     "Go on with one run exactly where it stood; ValueError for another kind, LockedError while it is trained."
     run = Run.load(path)
     if run.kind != "encoder":
         raise ValueError(f"{path} holds a run of kind {run.kind!r}, not an encoder: choose another folder")
-    return run_encoder(EncoderJob(run.path, run.path.name, config_from_dict(EncoderConfig, run.config)))
+    job = EncoderJob(run.path, run.path.name, config_from_dict(EncoderConfig, run.config))
+    return run_encoder(job, log)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #e139d942
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #3e06f817
 def _methods(losses, config):
     if isinstance(losses, Mapping):
         return dict(losses)
@@ -160,7 +163,7 @@ def train_encoders(
         rows.append(row | {"seconds": round(outcome.seconds, 2) if outcome else 0.0})
     return pd.DataFrame(rows, columns=["run", "method", "seed", "result", "error", "seconds"])
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #939760ad
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #fee0daad
 MEASURES = ("ratio", "ratio_white", "knn", "probe", "effective_rank", "rankme")
 
 
