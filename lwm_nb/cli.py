@@ -134,7 +134,7 @@ def say(
     "Tell a person something that is not the answer."
     print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #ca853fb2
+# %% ../nbs/8_command_line/01_command_line.ipynb #d6f719bd
 def default_folder(
     labyrinth: LabyrinthConfig,  # the task
     config: TrainConfig,  # the agent
@@ -161,11 +161,12 @@ def row_line(
 def row_log(
     folder: str | Path,  # of the run
     tensorboard: bool,  # whether its rows go there, too
+    step: str = "frames",  # column that counts, see `tensorboard_log`
 ):  # to be called with each row
     "What is done with each row of metrics; RuntimeError when TensorBoard is wanted and not installed."
     if not tensorboard:
         return row_line
-    board = tensorboard_log(Path(folder) / "tensorboard")
+    board = tensorboard_log(Path(folder) / "tensorboard", step)
 
     def log(row):
         row_line(row)
@@ -240,7 +241,7 @@ class Train:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #f6d6daf3
+# %% ../nbs/8_command_line/01_command_line.ipynb #542a9fbc
 @dataclass(frozen=True)
 class Resume:
     "Go on with a training that was stopped or killed, exactly where it stood, then judge it."
@@ -250,7 +251,7 @@ class Resume:
     episodes: int = 1_024
     """Episodes of an agent's final evaluation, for each of ε = 0.01 and 0."""
     tensorboard: Flag = False
-    """Write an agent's metrics for TensorBoard, too, into tensorboard/ in the folder of the run."""
+    """Write the metrics for TensorBoard, too, into tensorboard/ in the folder of the run."""
     json: Flag = False
     """Answer with one JSON object."""
 
@@ -260,15 +261,13 @@ class Resume:
         run = Run.load(self.folder)
         if run.status == "finished" and (run.path / "evaluation.json").is_file():
             return {"run": self.folder, "resumed": False}, f"{self.folder} finished already: nothing to do"
-        if self.tensorboard and run.kind == "encoder":
-            raise ValueError(f"{self.folder} holds an encoder: --tensorboard is for agents")
-        log = row_log(self.folder, self.tensorboard)
+        log = row_log(self.folder, self.tensorboard, "updates" if run.kind == "encoder" else "frames")
         states = run.states()
         where = f"from state {states[-1]}" if states else "from the beginning: no state was stored yet"
         if run.status != "running":
             say(f"{self.folder}: {'judging' if run.status == 'finished' else f'going on {where}'}")
         if run.kind == "encoder":
-            resume_encoder(self.folder)
+            resume_encoder(self.folder, log)
             found = run.read_json("evaluation")["measures"]
             text = ", ".join(
                 f"{name} {found[name]:.3f}" for name in ("ratio_white", "knn", "probe", "rankme")
@@ -799,7 +798,7 @@ class Sweep:
         "What an interrupt leaves."
         return f"Stopped. The same command goes on with what is in {self.folder}."
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #6111c24b
+# %% ../nbs/8_command_line/01_command_line.ipynb #7b127053
 @dataclass(frozen=True)
 class _EncoderFlags(EncoderConfig):
     loss: Suppress[str] = "w_mse"
@@ -866,7 +865,8 @@ class EncodersAggregate:
         for method, own in tables["summary"].groupby("method", sort=False):
             row = {"method": method, "runs": str(own.runs.max())}
             for measure in own.itertuples():
-                row[measure.measure] = f"{measure.mean:.3f} [{measure.low:.3f}, {measure.high:.3f}]"
+                interval = "" if math.isnan(measure.low) else f" [{measure.low:.3f}, {measure.high:.3f}]"
+                row[measure.measure] = f"{measure.mean:.3f}{interval}"
             lines.append(row)
         missing = tables["missing"]
         said = [columns_text(lines), "mean over runs [95 % interval, bootstrap]"]
