@@ -19,19 +19,22 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))  # stable: a file keeps its order
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def forks():
     """Fork server that has imported and compiled what a training needs, see warm.py."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["warm"])
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-            patch.setenv(f"{name}_NUM_THREADS", "1")
-        patch.setenv("TQDM_DISABLE", "1")
-        patch.setenv("PYTHONPATH", str(ROOT / "tests"))
-        multiprocessing.forkserver.ensure_running()
+    context, server = multiprocessing.get_context("forkserver"), multiprocessing.forkserver._forkserver
+    if "warm" not in server._preload_modules:  # run_jobs starts one of its own if this lacks what it wants
+        server._stop()
+        library = [name for name in sys.modules if name.startswith("lwm_nb.")]
+        context.set_forkserver_preload(["warm", "torch._dynamo", "lwm_nb.foundations.jobs", *library])
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+                patch.setenv(f"{name}_NUM_THREADS", "1")
+            patch.setenv("TQDM_DISABLE", "1")
+            patch.setenv("PYTHONPATH", str(ROOT / "tests"))
+            multiprocessing.forkserver.ensure_running()
     return context
 
 

@@ -109,7 +109,7 @@ def hover(page, xy, index):
     """Move the mouse to a point, and wait until the panel says what it is."""
     page.mouse.move(*pixel(page, xy[index] + (0.06, 0.06)))
     page.mouse.move(*pixel(page, xy[index]))
-    page.wait_for_selector(f"[data-testid=embedding-facts][data-point='{index}']", timeout=20_000)
+    page.wait_for_selector(f"[data-testid=embedding-facts][data-point='{index}']", timeout=60_000)
 
 
 def status(page):

@@ -92,7 +92,7 @@ def test_a_run_of_another_process_appears_and_grows(page):
     before = page.locator(".lwm-training img").get_attribute("src")
     wait_for(page, "live", "running", rows + 3)
     page.wait_for_function(  # the picture comes after the rows
-        "before => document.querySelector('.lwm-training img').src != before", arg=before, timeout=20_000
+        "before => document.querySelector('.lwm-training img').src != before", arg=before, timeout=60_000
     )
     text = row(page, "live").inner_text()
     assert "frames/s" in text and "left" in text and "eval_mean" in text
@@ -111,7 +111,7 @@ def test_stop_ends_the_run_so_that_it_loads(page, trainer, notebooks):
     assert trainer.poll() is None
     button(page, "live", "stop").click()
     rows = wait_for(page, "live", "interrupted", 4)
-    trainer.wait(30)
+    trainer.wait(60)
     from lwm_nb.agent.training import load_agent
     from lwm_nb.foundations.runs import Run
 

@@ -79,7 +79,7 @@ def test_signals_leave_a_run_that_loads(tmp_path, sent, status):
         assert process.stdout.readline() == "ready\n", process.stderr.read()
         time.sleep(0.05)
         process.send_signal(sent)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
     assert ("KeyboardInterrupt" in errors) == (sent == signal.SIGINT)
     run = Run.load(tmp_path / "run")
