@@ -3,9 +3,10 @@
 # %% auto #0
 __all__ = ['ONE_THREAD', 'Outcome', 'run_jobs']
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #1fca6011
+# %% ../../nbs/0_foundations/05_jobs.ipynb #c72c79e4
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import signal
 import sys
@@ -39,7 +40,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #085a130b
+# %% ../../nbs/0_foundations/05_jobs.ipynb #9690e8a8
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -83,9 +84,15 @@ def _environ(**values):
 def _context():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    context = multiprocessing.get_context("forkserver")
-    own = [name for name in sys.modules if name.startswith("lwm_nb.") and name != "lwm_nb.__main__"]
-    context.set_forkserver_preload(["lwm_nb.foundations.jobs", *own])
+    context, server = multiprocessing.get_context("forkserver"), multiprocessing.forkserver._forkserver
+    wanted = [name for name in sys.modules if name.startswith("lwm_nb.") and name != "lwm_nb.__main__"]
+    if any(name.endswith(".training") for name in wanted):
+        wanted.append(
+            "torch._dynamo"
+        )  # the first optimiser of a process imports it, which takes longer than a fork
+    if not set(wanted) <= set(server._preload_modules) and not multiprocessing.active_children():
+        server._stop()
+        context.set_forkserver_preload(["lwm_nb.foundations.jobs", *wanted])
     return context
 
 # %% ../../nbs/0_foundations/05_jobs.ipynb #f9f3ccd3
