@@ -111,7 +111,7 @@ def test_killed_at_random_moments(unstopped, spawn, tmp_path):
     longest = unstopped.read_json("environment")["wall_s"] / 6
     while run.status != "finished":
         process = spawn(run.path)
-        if kills < 40:
+        if kills < 30:
             time.sleep(moments.uniform(0, longest))
         else:
             process.join(60)
@@ -119,7 +119,10 @@ def test_killed_at_random_moments(unstopped, spawn, tmp_path):
             process.kill()
             kills += 1
         process.join(60)
-        newest.add(max(run.states(), default=0))
+        now = max(run.states(), default=0)
+        if now in newest:
+            longest *= 1.2  # other work slows the machine down: too short to get to another state
+        newest.add(now)
         assert process.exitcode in (0, -signal.SIGKILL)
         begun = (run.path / "lock").exists()
         assert run.status in ("finished", "interrupted" if begun else "running")
