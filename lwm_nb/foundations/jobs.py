@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['ONE_THREAD', 'Outcome', 'run_jobs']
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #c72c79e4
+# %% ../../nbs/0_foundations/05_jobs.ipynb #a20066f9
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.forkserver
@@ -22,6 +22,7 @@ import cloudpickle
 import joblib
 
 from .progress import progress
+from .runs import interrupts_later
 from .seeding import set_threads
 
 # %% ../../nbs/0_foundations/05_jobs.ipynb #03b8b4e1
@@ -40,7 +41,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #9690e8a8
+# %% ../../nbs/0_foundations/05_jobs.ipynb #14197bb0
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -57,10 +58,20 @@ def _stop_when_orphaned():
     os.kill(os.getpid(), signal.SIGINT)
 
 
+def _interrupt(number, frame):
+    while frame is not None and "llvmlite" not in frame.f_code.co_filename:
+        frame = frame.f_back
+    if frame is None:
+        raise KeyboardInterrupt
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+
+
 def _child(payload, pipe):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(os, "setsid"):
         os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGALRM, lambda number, frame: signal.raise_signal(signal.SIGINT))
     threading.Thread(target=_stop_when_orphaned, daemon=True).start()
     function, job = cloudpickle.loads(payload)
     pipe.send(_attempt(function, job))
@@ -95,7 +106,7 @@ def _context():
         context.set_forkserver_preload(["lwm_nb.foundations.jobs", *wanted])
     return context
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #f9f3ccd3
+# %% ../../nbs/0_foundations/05_jobs.ipynb #ffb6c984
 def _ending(process):
     code = process.exitcode
     if code is not None and code < 0:
@@ -115,10 +126,13 @@ def _supervised(function, jobs, names, workers):
                 receive, send = context.Pipe(duplex=False)
                 payload = cloudpickle.dumps((function, jobs[i]))
                 process = context.Process(target=child, args=(payload, send), name=names[i])
-                with _environ(**ONE_THREAD, TQDM_DISABLE="1"):
-                    process.start()
-                send.close()
-                running[receive] = i, process, time.perf_counter() - started
+                with interrupts_later() as interrupted:
+                    with _environ(**ONE_THREAD, TQDM_DISABLE="1"):
+                        process.start()
+                    send.close()
+                    running[receive] = i, process, time.perf_counter() - started
+                if interrupted():
+                    raise KeyboardInterrupt
             for receive in multiprocessing.connection.wait(list(running), timeout=0.2):
                 i, process, began = running[receive]
                 try:
