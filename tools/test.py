@@ -1,10 +1,11 @@
-"""All tests, in the order in which they are quick: `make test`; `make check` is the first part alone."""
+"""All tests: `make test`; `make check` is the first part alone."""
 
 import argparse
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -22,6 +23,31 @@ PARTS = {
 }
 
 
+def run(part, env):
+    """Whether all commands of a part pass; they print as they go."""
+    started = time.time()
+    print(f"== {part}", flush=True)
+    failed = any([subprocess.run(command, cwd=ROOT, env=env).returncode for command in PARTS[part]])
+    print(f"== {part}: {'failed' if failed else 'passed'} in {time.time() - started:.0f} s", flush=True)
+    return not failed
+
+
+def run_notebooks_and_tests(env):
+    """Names of the parts that fail. Side by side, as the tests wait for a browser half of the time."""
+    (command,) = PARTS["tests"]
+    with tempfile.TemporaryFile("w+") as said:
+        tests = subprocess.Popen(command, cwd=ROOT, env=env, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            failed = [] if run("notebooks", env) else ["notebooks"]
+            print("== tests, begun beside the notebooks", flush=True)
+            failed += ["tests"] if tests.wait() else []
+        finally:
+            tests.terminate()
+            said.seek(0)
+            print(said.read(), end="", flush=True)  # the last line stays pytest's own
+    return failed
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", choices=PARTS, help="one part")
@@ -31,18 +57,11 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     env = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     env["LWM_PROFILE"] = "quick"
-    failed = []
-    for part in [args.only] if args.only else PARTS:
-        started = time.time()
-        print(f"== {part}", flush=True)
-        commands = [subprocess.run(c, cwd=ROOT, env=env).returncode for c in PARTS[part]]
-        if any(commands):
-            failed.append(part)
-        if part != "tests":  # there pytest's own closing line stays the last
-            print(
-                f"== {part}: {'failed' if any(commands) else 'passed'} in {time.time() - started:.0f} s",
-                flush=True,
-            )
+    if args.only:
+        failed = [] if run(args.only, env) else [args.only]
+    else:
+        failed = [] if run("checks", env) else ["checks"]
+        failed += run_notebooks_and_tests(env)
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))

@@ -41,7 +41,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #14197bb0
+# %% ../../nbs/0_foundations/05_jobs.ipynb #a8e49c9c
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -98,10 +98,10 @@ def _context():
     context, server = multiprocessing.get_context("forkserver"), multiprocessing.forkserver._forkserver
     wanted = [name for name in sys.modules if name.startswith("lwm_nb.") and name != "lwm_nb.__main__"]
     if any(name.endswith(".training") for name in wanted):
-        wanted.append(
-            "torch._dynamo"
-        )  # the first optimiser of a process imports it, which takes longer than a fork
-    if not set(wanted) <= set(server._preload_modules) and not multiprocessing.active_children():
+        wanted.append("torch._dynamo")  # the first optimiser of a process imports it, in a second or two
+    lists = wanted, server._preload_modules
+    chapters, known = ({name.split(".")[1] for name in names if "." in name} for names in lists)
+    if not chapters <= known and not multiprocessing.active_children():
         server._stop()
         context.set_forkserver_preload(["lwm_nb.foundations.jobs", *wanted])
     return context
