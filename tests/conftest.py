@@ -22,6 +22,8 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="module")
 def forks():
     """Fork server that has imported and compiled what a training needs, see warm.py."""
+    from lwm_nb.foundations.jobs import ONE_THREAD
+
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context, server = multiprocessing.get_context("forkserver"), multiprocessing.forkserver._forkserver
@@ -30,9 +32,8 @@ def forks():
         library = [name for name in sys.modules if name.startswith("lwm_nb.")]
         context.set_forkserver_preload(["warm", "torch._dynamo", "lwm_nb.foundations.jobs", *library])
         with pytest.MonkeyPatch.context() as patch:
-            for name in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-                patch.setenv(f"{name}_NUM_THREADS", "1")
-            patch.setenv("TQDM_DISABLE", "1")
+            for name, value in (ONE_THREAD | {"TQDM_DISABLE": "1"}).items():
+                patch.setenv(name, value)
             patch.setenv("PYTHONPATH", str(ROOT / "tests"))
             multiprocessing.forkserver.ensure_running()
     return context
