@@ -105,12 +105,6 @@ def assert_same(run, other):
     assert left == {p.relative_to(other.path).as_posix() for p in other.path.rglob("*") if p.is_file()}
 
 
-def remove_states(run):
-    """A kill after the run is marked as finished, and before its states are removed, leaves them there."""
-    for file in (run.path / "state").glob("*"):
-        file.unlink()
-
-
 def test_killed_at_random_moments(unstopped, spawn, tmp_path):
     """Anywhere in a training: after at most a sixth of the time of a whole one."""
     moments, run, kills, newest = random.Random(0), begin(tmp_path / "run"), 0, set()
@@ -134,7 +128,7 @@ def test_killed_at_random_moments(unstopped, spawn, tmp_path):
         assert run.status in ("finished", "interrupted" if begun else "running")
     print(f"killed {kills} times, with {sorted(newest)} as the newest state")
     assert kills >= 5
-    remove_states(run)
+    resume_run(run.path)
     assert_same(run, unstopped)
 
 
@@ -154,7 +148,7 @@ def test_killed_inside_of_writes(unstopped, spawn, tmp_path):
         process.join(60)
     print(f"killed {kills} times")
     assert kills >= 20
-    remove_states(run)
+    resume_run(run.path)
     assert_same(run, unstopped)
 
 

@@ -48,7 +48,7 @@ class LabyrinthConfig:
         "A batch of such labyrinths; raises ValueError for a setting out of range."
         return LabyrinthVectorEnv(num_envs, **vars(self))
 
-# %% ../../nbs/4_agent/05_study.ipynb #b3863539
+# %% ../../nbs/4_agent/05_study.ipynb #daca0514
 KIND = "labyrinth-agent"
 
 
@@ -95,7 +95,7 @@ def resume_run(
     path: str | Path,  # folder of a run that `train_run` made
     log: Callable[[dict], None] | None = None,  # called with each new row of metrics
 ) -> Run:  # the finished run
-    """Go on with a run exactly where it stood; one that finished is left as it is.
+    """Go on with a run exactly where it stood; one that finished only loses states that a kill left behind.
 
     Raises ValueError for a folder that holds no such run, LockedError when another process trains it.
     """
@@ -104,7 +104,10 @@ def resume_run(
         raise ValueError(
             f"{path} holds a run of kind {run.kind!r}, not a labyrinth agent: choose another folder"
         )
-    return run if run.status == "finished" else _train(run, True, log)
+    if run.status != "finished":
+        return _train(run, True, log)
+    run.drop_states()
+    return run
 
 
 def evaluate_run(

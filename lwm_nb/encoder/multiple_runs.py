@@ -26,7 +26,7 @@ from ..foundations.runs import Run, config_from_dict, load_tensors, plain, save_
 from ..foundations.statistics import bootstrap_interval
 from ..whitening.losses import LOSS_COLOURS, LOSS_NAMES
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #7f8e1648
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #8743020f
 @dataclass(frozen=True)
 class EncoderJob:
     "One run of a study."
@@ -53,6 +53,7 @@ def run_encoder(
     "Train and judge one encoder, unless that was done; raises as `train_encoder` and `Run.create`."
     run = Run.create(job.path, job.config, "encoder", exist_ok=True)
     if is_finished(run):
+        run.drop_states()
         return "skipped"
     with run.recording():
         data = train, held = load_images(job.config.images)

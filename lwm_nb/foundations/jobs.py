@@ -41,7 +41,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/05_jobs.ipynb #a8e49c9c
+# %% ../../nbs/0_foundations/05_jobs.ipynb #a79fca18
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -59,6 +59,7 @@ def _stop_when_orphaned():
 
 
 def _interrupt(number, frame):
+    """KeyboardInterrupt, a moment later where compiled code would lose it."""
     while frame is not None and "llvmlite" not in frame.f_code.co_filename:
         frame = frame.f_back
     if frame is None:

@@ -511,7 +511,7 @@ def interrupts_later() -> Iterator[typing.Callable[[], bool]]:  # to be asked: w
         for number, handler in before.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/0_foundations/02_runs.ipynb #4eda6657
+# %% ../../nbs/0_foundations/02_runs.ipynb #ee82c244
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One training run, stored in one folder. Make it with Run.create or Run.load."""
@@ -633,6 +633,10 @@ class Run:
         """Numbers of the states from which training can go on, oldest first."""
         return sorted(int(p.stem[6:]) for p in (self.path / "state").glob("state-*.safetensors"))
 
+    def drop_states(self) -> None:
+        """Remove all states: a finished run needs none."""
+        shutil.rmtree(self.path / "state", ignore_errors=True)
+
     def save_state(
         self,
         tensors: Mapping[str, torch.Tensor],  # all that changes
@@ -742,7 +746,7 @@ class Run:
                     self._add_cost(time.perf_counter() - wall, time.process_time() - cpu)
                     self._set_status(*outcome)
                     if outcome[0] == "finished":
-                        shutil.rmtree(self.path / "state", ignore_errors=True)
+                        self.drop_states()
                 except (OSError, ValueError) as error:
                     warnings.warn(
                         f"{self.path}: could not note that the run {outcome[0]} ({error})", stacklevel=3
