@@ -253,7 +253,7 @@ class Train:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../nbs/8_command_line/01_command_line.ipynb #542a9fbc
+# %% ../nbs/8_command_line/01_command_line.ipynb #acff8c9d
 @dataclass(frozen=True)
 class Resume:
     "Go on with a training that was stopped or killed, exactly where it stood, then judge it."
@@ -272,6 +272,7 @@ class Resume:
         check_episodes(self.episodes)
         run = Run.load(self.folder)
         if run.status == "finished" and (run.path / "evaluation.json").is_file():
+            run.drop_states()
             return {"run": self.folder, "resumed": False}, f"{self.folder} finished already: nothing to do"
         log = row_log(self.folder, self.tensorboard, "updates" if run.kind == "encoder" else "frames")
         states = run.states()
