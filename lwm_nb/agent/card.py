@@ -5,7 +5,7 @@ __all__ = ['CARD_FORMAT', 'MODEL_SETTINGS', 'QUICK_UPDATES', 'QUICK_EPSILON', 'F
            'rerun_command', 'card_rows', 'make_card', 'rerun_interval', 'quick_config', 'run_quick', 'check_figures',
            'add_check', 'card_figure', 'card_html', 'read_card', 'differences', 'verify_card']
 
-# %% ../../nbs/4_agent/07_card.ipynb #0d802764
+# %% ../../nbs/4_agent/07_card.ipynb #aee16332
 import base64
 import hashlib
 import html
@@ -26,13 +26,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from .study import KIND, Job, LabyrinthConfig, evaluate_run, oracle_rows, train_run
+from .study import KIND, Job, LabyrinthConfig, evaluate_run, method_row, oracle_rows, train_run
 from .training import PRESETS, SAME_RESULT, TrainConfig, make_config
 from ..foundations.jobs import run_jobs
 from ..foundations.plotting import STYLE, learning_curves
 from ..foundations.runs import Run, config_from_dict, environment, plain
 from ..foundations.seeding import check_seed
-from ..foundations.statistics import bootstrap_interval, student_interval
+from ..foundations.statistics import student_interval
 from ..labyrinth.belief import EXACT_SIZES
 
 # %% ../../nbs/4_agent/07_card.ipynb #c5b8dda5
@@ -92,7 +92,7 @@ def rerun_command(
     words += ["--episodes", str(run["evaluation"]["episodes"]), "--out", f"runs/{run['name']}"]
     return shlex.join(words)
 
-# %% ../../nbs/4_agent/07_card.ipynb #2a803f70
+# %% ../../nbs/4_agent/07_card.ipynb #17e24f70
 def card_rows(
     runs: list[dict],  # runs of a card
 ) -> list[dict]:  # one row a method and ε, as `study_rows`
@@ -102,20 +102,8 @@ def card_rows(
         own = [run for run in runs if run["method"] == method]
         for epsilon in own[0]["evaluation"]["epsilon"]:
             results = [run["evaluation"]["epsilon"][epsilon] for run in own]
-            means = [np.mean(result["steps"]) for result in results]
-            steps = np.concatenate([result["steps"] for result in results])
-            low, high = student_interval(means) if len(means) > 1 else bootstrap_interval(steps)
-            row = {
-                "method": method,
-                "epsilon": float(epsilon),
-                "mean": np.mean(means),
-                "low": low,
-                "high": high,
-            }
-            row |= {"median": np.median(steps), "seeds": len(own), "episodes": len(steps)}
-            row["unfinished"] = 1 - sum(result["finished"] for result in results) / len(steps)
-            row["cpu_min"] = np.mean([max(run["metrics"]["cpu_s"]) for run in own]) / 60
-            rows.append(plain(row))
+            minutes = [max(run["metrics"]["cpu_s"]) / 60 for run in own]
+            rows.append(plain(method_row(method, float(epsilon), results, minutes)))
     return sorted(rows, key=lambda row: -row["epsilon"])
 
 # %% ../../nbs/4_agent/07_card.ipynb #27a2e9d4

@@ -2,12 +2,12 @@
 
 # %% auto #0
 __all__ = ['KIND', 'LabyrinthConfig', 'train_run', 'resume_run', 'evaluate_run', 'Job', 'same_work', 'run_job', 'study_status',
-           'run_study', 'make_jobs', 'oracle_rows', 'study_rows', 'study_curves', 'study_figure']
+           'run_study', 'make_jobs', 'oracle_rows', 'method_row', 'study_rows', 'study_curves', 'study_figure']
 
-# %% ../../nbs/4_agent/05_study.ipynb #0b0988a5
+# %% ../../nbs/4_agent/05_study.ipynb #4f4d8bb6
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -236,7 +236,7 @@ def make_jobs(
         for name, config in methods.items()
     ]
 
-# %% ../../nbs/4_agent/05_study.ipynb #efc9fad5
+# %% ../../nbs/4_agent/05_study.ipynb #fc808bba
 def oracle_rows(
     labyrinth: LabyrinthConfig,  # the task
     names: tuple = ("random", "DFS", "Bayes-optimal"),  # keys of ORACLES, or Bayes-optimal (n = 3 and 4)
@@ -268,6 +268,30 @@ def oracle_rows(
     return pd.DataFrame(rows)
 
 
+def method_row(
+    method: str,  # its name
+    epsilon: float,  # probability of a random action
+    results: Sequence[dict],  # of its runs at this ε: steps (episodes,), and how many were finished
+    cpu_min: Sequence[float],  # minutes of one core that each run took
+) -> dict:  # method, epsilon, mean, low, high, median, unfinished, seeds, episodes, cpu_min
+    "A method's line: Student's interval over seeds; one seed gets that of its episodes, which tells less."
+    means = [np.mean(result["steps"]) for result in results]
+    steps = np.concatenate([result["steps"] for result in results])
+    low, high = student_interval(means) if len(means) > 1 else bootstrap_interval(steps)
+    return {
+        "method": method,
+        "epsilon": epsilon,
+        "mean": np.mean(means),
+        "low": low,
+        "high": high,
+        "median": np.median(steps),
+        "unfinished": 1 - sum(result["finished"] for result in results) / len(steps),
+        "seeds": len(results),
+        "episodes": len(steps),
+        "cpu_min": np.mean(cpu_min),
+    }
+
+
 def study_rows(
     root: str | Path,  # folder of a study
 ) -> pd.DataFrame:  # one row a method and ε
@@ -282,25 +306,10 @@ def study_rows(
             found.setdefault((run.config["method"], float(epsilon)), []).append((result, cost))
     if not found:
         raise FileNotFoundError(f"no finished run in {root}: run the study first")
-    rows = []
-    for (method, epsilon), results in found.items():
-        means = [np.mean(r["steps"]) for r, _ in results]
-        steps = np.concatenate([r["steps"] for r, _ in results])
-        low, high = student_interval(means) if len(means) > 1 else bootstrap_interval(steps)
-        rows.append(
-            {
-                "method": method,
-                "epsilon": epsilon,
-                "mean": np.mean(means),
-                "low": low,
-                "high": high,
-                "median": np.median(steps),
-                "unfinished": 1 - sum(r["finished"] for r, _ in results) / len(steps),
-                "seeds": len(results),
-                "episodes": len(steps),
-                "cpu_min": np.mean([cost for _, cost in results]),
-            }
-        )
+    rows = [
+        method_row(method, epsilon, *zip(*results, strict=True))
+        for (method, epsilon), results in found.items()
+    ]
     return pd.DataFrame(rows).sort_values(["epsilon", "method"], ascending=[False, True], ignore_index=True)
 
 
