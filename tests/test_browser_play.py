@@ -88,7 +88,7 @@ def start(page):
 def notebooks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
     notebook(folder, "small.ipynb", *SMALL)
-    shutil.copyfile(ROOT / "nbs" / "6_panels" / "00_play.ipynb", folder / "play.ipynb")
+    shutil.copyfile(ROOT / "nbs" / "10_panels" / "00_play.ipynb", folder / "play.ipynb")
     return folder
 
 

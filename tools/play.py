@@ -6,7 +6,7 @@ import sys
 from nb import NBS, ROOT, read, source, write
 from prompt import PromptConnection
 
-NOTEBOOK = NBS / "6_panels" / "00_play.ipynb"
+NOTEBOOK = NBS / "10_panels" / "00_play.ipynb"
 FOLDER = ROOT / "runs" / "play"  # recordings stay there, too
 
 
