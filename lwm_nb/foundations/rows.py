@@ -79,7 +79,7 @@ def final_observations(
         )
     return np.stack([final[i] for i in ended]).astype(like.dtype, copy=False)
 
-# %% ../../nbs/0_foundations/10_rows.ipynb #c50634d4
+# %% ../../nbs/0_foundations/10_rows.ipynb #820b39de
 class Rows:
     "A vector environment, told in rows; episode returns and lengths are counted here, not read from `info`."
 
@@ -109,7 +109,7 @@ class Rows:
 
     def step(
         self,
-        action: np.ndarray,  # (N,) whole numbers 0 … num_actions - 1, wherever the environment starts to count
+        action: np.ndarray,  # (N,) 0 … num_actions - 1, also where the environment counts from another number
     ) -> Row:  # what came of it
         "Step all environments; ValueError for actions that do not exist."
         action = self._checked(action)
