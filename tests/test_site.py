@@ -1,4 +1,4 @@
-"""tools/site_builder.py: a link that leads nowhere is found; the pages stand in reading order; parameters come from docments."""
+"""tools/site_builder.py: broken links are found, pages stand in reading order, parameters are explained."""
 
 import site_builder as site
 from check import find

@@ -277,7 +277,7 @@ def check_long_cells(root):
     for (name, definition), lines in found.items():
         most = listed.get((name, definition), LONG_CELL)
         if lines > most:
-            yield f"{name}: the exported cell of {definition} has {lines} lines, at most {most}: take it apart"
+            yield f"{name}: exported cell of {definition} has {lines} lines, at most {most}: take it apart"
     for (name, definition), lines in listed.items():
         now = found.get((name, definition), 0)
         if now < lines:

@@ -32,4 +32,5 @@ def last_line(output):
     count = skipped_browser_tests(output)
     if not count:
         return ""
-    return f"{count} browser tests were SKIPPED, chromium is missing. Type this as root, then `make test` again: {INSTALL}"
+    todo = f"Type this as root, then `make test` again: {INSTALL}"
+    return f"{count} browser tests were SKIPPED, chromium is missing. {todo}"
