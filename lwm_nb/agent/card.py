@@ -30,7 +30,8 @@ from .study import KIND, Job, LabyrinthConfig, evaluate_run, method_row, oracle_
 from .training import PRESETS, SAME_RESULT, TrainConfig, make_config
 from ..foundations.jobs import run_jobs
 from ..foundations.plotting import STYLE, learning_curves
-from ..foundations.runs import Run, config_from_dict, environment, plain
+from ..foundations.config import config_from_dict, plain
+from ..foundations.run import Run, environment
 from ..foundations.seeding import check_seed
 from ..foundations.statistics import student_interval
 from ..labyrinth.belief import EXACT_SIZES

@@ -18,7 +18,8 @@ import pandas as pd
 from .training import SAME_RESULT, TrainConfig, load_agent, train
 from ..foundations.jobs import run_jobs
 from ..foundations.plotting import learning_curves
-from ..foundations.runs import Run, config_from_dict, plain
+from ..foundations.config import config_from_dict, plain
+from ..foundations.run import Run
 from ..foundations.seeding import check_seed, seed_int
 from ..foundations.statistics import bootstrap_interval, student_interval
 from ..labyrinth.belief import BayesOptimal

@@ -26,7 +26,8 @@ from lwm_nb.agent.study import (
 from .training import TrainConfig, make_config
 from ..foundations.jobs import run_jobs
 from ..foundations.plotting import colour
-from ..foundations.runs import Run, config_from_dict
+from ..foundations.config import config_from_dict
+from ..foundations.run import Run
 
 # %% ../../nbs/4_agent/12_sweep.ipynb #2eb58e23
 def grid(

@@ -20,9 +20,12 @@ import pandas as pd
 from .evaluation import heat_map, judge, plot_heat_map, plot_map, tsne
 from .pairs import load_images
 from .training import EncoderConfig, train_encoder
+from ..foundations.checkpoints import load_tensors, save_tensors
+from ..foundations.config import config_from_dict, plain
+from ..foundations.files import write_atomic
 from ..foundations.jobs import run_jobs
 from ..foundations.plotting import FALLBACK, use_style
-from ..foundations.runs import Run, config_from_dict, load_tensors, plain, save_tensors, write_atomic
+from ..foundations.run import Run
 from ..foundations.statistics import bootstrap_interval
 from ..whitening.losses import LOSS_COLOURS, LOSS_NAMES
 

@@ -23,8 +23,11 @@ from lwm_nb.encoder.pairs import (
     load_images,
     pair_batches,
 )
+from ..foundations.checkpoints import pack_optimiser, unpack_optimiser
+from ..foundations.config import config_from_dict
+from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
-from ..foundations.runs import Run, config_from_dict, interrupts_later, pack_optimiser, unpack_optimiser
+from ..foundations.run import Run
 from ..foundations.seeding import check_seed, resolve_device, set_threads, torch_generator
 from ..whitening.collapse import collapse_report
 from ..whitening.losses import LOSSES
