@@ -4,12 +4,13 @@
 __all__ = ['NO_LOCKS', 'error_reason', 'write_atomic', 'did_you_mean', 'append_row', 'read_rows', 'mark_rows', 'marked_rows',
            'LockedError', 'lock_owner', 'now', 'hold_lock', 'interrupts_later']
 
-# %% ../../nbs/0_foundations/02_files.ipynb #9fe364ce
+# %% ../../nbs/0_foundations/02_files.ipynb #f918dce4
 import csv
 import difflib
 import errno
 import io
 import json
+import math
 import numbers
 import os
 import signal
@@ -242,7 +243,7 @@ def lock_owner(
         except OSError:
             return None
 
-# %% ../../nbs/0_foundations/02_files.ipynb #39af6234
+# %% ../../nbs/0_foundations/02_files.ipynb #24a008ec
 def now() -> str:  # such as 2026-11-26T07:10:00+00:00
     "The time in UTC, to the second."
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -250,7 +251,8 @@ def now() -> str:  # such as 2026-11-26T07:10:00+00:00
 
 def _acquire(path, patience):
     """A held lock and its file: of the operating system, or a soft one where it has none."""
-    lock = filelock.FileLock(path, timeout=patience, poll_interval=0.02, fallback_to_soft=False)
+    wait = -1 if patience == math.inf else patience
+    lock = filelock.FileLock(path, timeout=wait, poll_interval=0.02, fallback_to_soft=False)
     try:
         lock.acquire()
         return lock, path
@@ -260,7 +262,7 @@ def _acquire(path, patience):
         message = f"the file system of {path} has no locks ({error_reason(error)}): a file named"
     soft = path.with_name(f"{path.name}.soft")
     warnings.warn(f"{message} {soft.name} marks the folder as taken", stacklevel=4)
-    lock = filelock.SoftFileLock(soft, timeout=patience, poll_interval=0.02)
+    lock = filelock.SoftFileLock(soft, timeout=wait, poll_interval=0.02)
     lock.acquire()
     return lock, None
 
@@ -268,7 +270,7 @@ def _acquire(path, patience):
 @contextmanager
 def hold_lock(
     path: str | Path,  # lock file, made when it does not exist; it stays when the lock is gone
-    patience: float = 1.0,  # seconds to try
+    patience: float = 1.0,  # seconds to try; inf waits
 ) -> Iterator[None]:
     "Hold a lock that ends with this process at the latest; LockedError when another one holds it."
     path = Path(path)
