@@ -35,7 +35,8 @@ import lwm_nb
 from ..agent.dqn import unrescale
 from ..agent.training import Agent, load_agent, make_config, train
 from ..foundations.plotting import INK, QUIET, STYLE, colour
-from ..foundations.runs import Run, write_atomic
+from ..foundations.files import write_atomic
+from ..foundations.run import Run
 from ..foundations.seeding import check_seed
 from ..labyrinth.env import ACTION_NAMES, MOVES, PALETTE, Labyrinth, LabyrinthVectorEnv, draw_maze
 from ..labyrinth.oracles import ORACLES, DepthFirst, KnownMap

@@ -30,7 +30,8 @@ import pandas as pd
 
 from ..agent.study import LabyrinthConfig, oracle_rows
 from ..foundations.plotting import QUIET, STYLE, colour, learning_curves
-from ..foundations.runs import Run, config_from_dict
+from ..foundations.config import config_from_dict
+from ..foundations.run import Run
 
 # %% ../../nbs/10_panels/02_training.ipynb #8d7a43df
 COUNTERS = ("frames", "updates", "steps", "epochs", "epoch", "step", "update")
