@@ -61,7 +61,7 @@ class ImageSet:
         "Some of the images."
         return ImageSet(self.images[index], self.labels[index], self.classes)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #cd9391d0
+# %% ../../nbs/2_encoder/00_pairs.ipynb #921376b8
 def held_out(
     labels: np.ndarray,  # (N,) classes
     share: float,  # of every class that is held out, 0..1
@@ -93,7 +93,7 @@ def digits(
     out = torch.from_numpy(held_out(data.target, 0.25, seed))
     return everything.take(~out), everything.take(out)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #d805eb48
+# %% ../../nbs/2_encoder/00_pairs.ipynb #2ecd4a81
 @dataclass(frozen=True)
 class ClassIndex:
     "Where the images of every class are."
@@ -110,13 +110,15 @@ def class_index(
     labels: torch.Tensor,  # (N,) int64 classes 0..K-1
 ) -> ClassIndex:  # for the samplers
     "Sort images by class; raises ValueError when a class has less than two images, so that it has no pair."
+    if labels.ndim != 1 or labels.dtype != torch.int64 or (len(labels) and labels.min() < 0):
+        raise ValueError(f"labels are {tuple(labels.shape)} {labels.dtype}: give (N,) int64, 0 or more")
     count = labels.bincount()
     if len(labels) == 0 or count.min() < 2:
         poor = count.argmin().item() if len(count) else 0
         raise ValueError(f"class {poor} has less than 2 images, which make no pair: leave it out")
     return ClassIndex(labels.argsort(stable=True), count.cumsum(0) - count, count)
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #84c563da
 def _two_of(index, classes, generator):
     count = index.count[classes]
     draws = torch.rand(2, *classes.shape, generator=generator, dtype=torch.float64)
@@ -163,7 +165,7 @@ def correlated_batches(
     classes = torch.randint(len(index.count), (batches, 1), generator=generator).expand(batches, n)
     return _two_of(index, classes, generator).transpose(0, 1)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #4eedf242
+# %% ../../nbs/2_encoder/00_pairs.ipynb #28cb9b0e
 def temporal_pairs(
     first: torch.Tensor,  # (T,) bool: this moment begins an episode
     n: int,  # how many pairs, 1 or more
@@ -174,6 +176,8 @@ def temporal_pairs(
 
     Raises ValueError when there is no such pair, or for n or shift below 1.
     """
+    if first.ndim != 1 or first.dtype != torch.bool:
+        raise ValueError(f"first is {tuple(first.shape)} {first.dtype}: give (T,) bool")
     if n < 1 or shift < 1:
         raise ValueError(f"n is {n} and shift {shift}: choose at least 1 of each")
     time = torch.arange(len(first))
@@ -187,7 +191,7 @@ def temporal_pairs(
     earlier = torch.searchsorted(upto, draw, right=True)
     return torch.stack([earlier, upto[earlier] - draw + earlier])
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #d4955ddd
+# %% ../../nbs/2_encoder/00_pairs.ipynb #e548b5af
 @dataclass(frozen=True)
 class Archive:
     "A file on the web, and how to know that it is the right one."
@@ -203,7 +207,7 @@ CIFAR10 = Archive(
 )
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #51ac394e
 def read_cifar10(
     path: str | Path,  # archive in the binary version's format
 ) -> tuple[ImageSet, ImageSet]:  # for training, held out
@@ -228,7 +232,7 @@ def read_cifar10(
         sets.append(ImageSet(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long(), CIFAR10_CLASSES))
     return tuple(sets)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #c6216e14
+# %% ../../nbs/2_encoder/00_pairs.ipynb #c8b63720
 def _resumed(url, part):
     """Fetch what is still missing of a partial file."""
     have = part.stat().st_size if part.exists() else 0
@@ -245,7 +249,7 @@ def _resumed(url, part):
                 file.write(block)
                 bar.update(len(block))
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #6df8c9cf
 def fetch(
     archive: Archive,  # what
     folder: str | Path,  # where it is kept
