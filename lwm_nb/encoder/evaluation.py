@@ -18,9 +18,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from ..foundations.plotting import INK
 from ..whitening.collapse import collapse_report
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #01086cbe
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #3b4cb25d
 def _embeddings(x, *labels):
-    """In float64, divided by a power of two where squares would be out of range; ValueError for what is none."""
+    """In float64, divided by a power of two where squares would be out of range; ValueError for other input."""
     if x.ndim != 2 or not x.numel():
         raise ValueError(f"x {tuple(x.shape)} must be embeddings (n, d), n and d at least 1")
     if not x.isfinite().all():
@@ -57,11 +57,11 @@ def heat_map(
     pairs = count[:, None] * count - torch.diag(count)
     return (member.T @ distances @ member / pairs).numpy()
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #28f966be
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #6ba765bd
 def diagonal_ratio(
     heat: np.ndarray,  # (K, K) heat map, K of 2 or more
 ) -> float:  # 0 and more; NaN when all distances are 0
-    "Mean of the diagonal over mean of the rest; raises ValueError for what is no heat map."
+    "Mean of the diagonal over mean of the rest; ValueError for an array of another shape."
     heat = np.asarray(heat, dtype=float)
     K = len(heat)
     if heat.ndim != 2 or heat.shape != (K, K) or K < 2:
@@ -142,7 +142,7 @@ def probe_accuracy(
     probe = LogisticRegression(max_iter=1_000).fit(x, labels.numpy())
     return float(probe.score(held, held_labels.numpy()))
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #3758773d
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #56b37be1
 def judge(
     x: torch.Tensor,  # (n, d) embeddings of training images
     labels: torch.Tensor,  # (n,) their classes
@@ -152,7 +152,7 @@ def judge(
     "Every measure of held-out embeddings; raises ValueError as `heat_map`."
     white = torch.from_numpy(whitened(x, held)[1])
     return {
-        "ratio": diagonal_ratio(heat_map(held, held_labels)),
+        "ratio": diagonal_ratio(heat_map(_embeddings(held), held_labels)),
         "ratio_white": diagonal_ratio(heat_map(white, held_labels)),
         "knn": neighbour_accuracy(x, labels, held, held_labels),
         "probe": probe_accuracy(x, labels, held, held_labels),

@@ -61,13 +61,13 @@ class ImageSet:
         "Some of the images."
         return ImageSet(self.images[index], self.labels[index], self.classes)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #921376b8
+# %% ../../nbs/2_encoder/00_pairs.ipynb #42ca6393
 def held_out(
     labels: np.ndarray,  # (N,) classes
     share: float,  # of every class that is held out, 0..1
-    seed: int,  # of the lot
+    seed: int,  # of the random choice
 ) -> np.ndarray:  # (N,) bool
-    "Draw a part of every class, rounded down; raises ValueError for a share that is none."
+    "Draw a part of every class, rounded down; ValueError for a share outside of 0 to 1."
     if not 0 < share < 1:
         raise ValueError(f"share is {share}: the held-out part must lie between 0 and 1")
     out = np.zeros(len(labels), bool)
@@ -81,7 +81,7 @@ def held_out(
 
 def digits(
     scale: int = 1,  # each pixel becomes a block of scale×scale
-    seed: int = 0,  # of the lot that decides which images are held out
+    seed: int = 0,  # decides which images are held out
 ) -> tuple[ImageSet, ImageSet]:  # for training, held out (a quarter of every class)
     "scikit-learn's handwritten digits, 1×8×8 times scale; raises ValueError for a scale below 1."
     if scale < 1:
@@ -118,7 +118,7 @@ def class_index(
         raise ValueError(f"class {poor} has less than 2 images, which make no pair: leave it out")
     return ClassIndex(labels.argsort(stable=True), count.cumsum(0) - count, count)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #84c563da
+# %% ../../nbs/2_encoder/00_pairs.ipynb #e9aa5a5e
 def _two_of(index, classes, generator):
     count = index.count[classes]
     draws = torch.rand(2, *classes.shape, generator=generator, dtype=torch.float64)
@@ -131,7 +131,7 @@ def _two_of(index, classes, generator):
 def same_class_pairs(
     index: ClassIndex,  # of the images
     n: int,  # how many pairs, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (2, n) int64 positions of images
     "Pairs of different images of the same class, uniform over classes, then over pairs; raises ValueError."
     return pair_batches(index, 1, n, generator)[0]
@@ -141,7 +141,7 @@ def pair_batches(
     index: ClassIndex,  # of the images
     batches: int,  # how many batches, 1 or more
     n: int,  # pairs in each, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (batches, 2, n) int64 positions of images
     "Batches of independent pairs, each drawn as in `same_class_pairs`; raises ValueError for none."
     _check_counts(batches, n)
@@ -153,24 +153,24 @@ def _check_counts(batches, n):
     if batches < 1 or n < 1:
         raise ValueError(f"{batches} batches of {n} pairs: choose at least 1 of each")
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #961c7d7a
+# %% ../../nbs/2_encoder/00_pairs.ipynb #c44a3bbf
 def correlated_batches(
     index: ClassIndex,  # of the images
     batches: int,  # how many batches, 1 or more
     n: int,  # pairs in each, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (batches, 2, n) int64 positions of images
     "Batches of pairs, all of a batch from one uniformly drawn class; raises ValueError for none."
     _check_counts(batches, n)
     classes = torch.randint(len(index.count), (batches, 1), generator=generator).expand(batches, n)
     return _two_of(index, classes, generator).transpose(0, 1)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #28cb9b0e
+# %% ../../nbs/2_encoder/00_pairs.ipynb #12649762
 def temporal_pairs(
     first: torch.Tensor,  # (T,) bool: this moment begins an episode
     n: int,  # how many pairs, 1 or more
     shift: int,  # largest distance in steps, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (2, n) int64: earlier and later moment
     """Uniform pairs of moments of one episode, 1 to shift steps apart (Ermolov & Sebe 2020: 2).
 

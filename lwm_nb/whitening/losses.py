@@ -14,9 +14,9 @@ from ..foundations.plotting import FALLBACK, METHOD_COLOURS
 from ..foundations.seeding import torch_generator
 from .transforms import _precisely, covariance, whiten
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #498407d0
+# %% ../../nbs/1_whitening/01_losses.ipynb #7d0cbdc9
 def _pairs(x0, x1, least=1):
-    """Both views in one precision, float32 or float64; ValueError or TypeError for what is no batch of pairs."""
+    """Both views in one precision, float32 or float64; ValueError or TypeError for other input."""
     if x0.ndim != 2 or x0.shape != x1.shape or len(x0) < least or not x0.shape[1]:
         raise ValueError(
             f"x0 {tuple(x0.shape)} and x1 {tuple(x1.shape)} must be (n, d), the same, with n at least {least}"
@@ -104,13 +104,13 @@ def w_mse_icml(
         total = total + (2 - 2 * (_unit(white0) * _unit(white1)).sum(1)).sum()
     return total / n
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #95f1e008
+# %% ../../nbs/1_whitening/01_losses.ipynb #82b4f0e0
 @_precisely
 def dw_mse(
     x0: torch.Tensor,  # (n, d) embeddings, n > d
     x1: torch.Tensor,  # (n, d) embeddings of their partners
     method: str = "qr",  # whitening of the differences
-    eps: float = 0.0,  # shrinkage of their covariance (not in rolim); above 0 it is no constant any more
+    eps: float = 0.0,  # shrinkage of their covariance (not in rolim); above 0 it varies
     *,
     absolute: bool = False,  # eps is added as it is
 ) -> torch.Tensor:  # scalar, for eps 0 always d·(n-1)/n
@@ -118,13 +118,13 @@ def dw_mse(
     x0, x1 = _pairs(x0, x1, 2)
     return whiten(x0 - x1, method, eps, absolute=absolute).square().sum(1).mean()
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #38e574eb
+# %% ../../nbs/1_whitening/01_losses.ipynb #5d9ae36d
 @_precisely
 def dw_mse_summed(
     x0: torch.Tensor,  # (n, d) embeddings
     x1: torch.Tensor,  # (n, d) embeddings of their partners
 ) -> torch.Tensor:  # scalar, 0 up to rounding
-    """DW-MSE as rolim's code sums it, zero without gradient: an example; ValueError for an exactly singular S."""
+    """DW-MSE as rolim's code sums it: zero, without gradient; ValueError for an exactly singular S."""
     x0, x1 = _pairs(x0, x1, 2)
     h = x0 - x1
     h = h - h.mean(0)

@@ -97,7 +97,7 @@ class _InverseRoot(torch.autograd.Function):
         inner = vectors.T @ ((grad + grad.T) / 2) @ vectors
         return vectors @ (slope * inner) @ vectors.T
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #5191136b
+# %% ../../nbs/1_whitening/00_transforms.ipynb #0898ee8c
 def _check_square(cov):
     if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not len(cov):
         raise ValueError(f"cov has the shape {tuple(cov.shape)}: a covariance is (d, d)")
@@ -115,9 +115,7 @@ def newton_schulz(
     _check_square(cov)
     trace = cov.diagonal().sum()
     if not 0 < trace < math.inf:
-        raise ValueError(
-            f"the trace of cov is {trace:.3g}: a covariance has a finite one above 0; scale the data"
-        )
+        raise ValueError(f"the trace of cov is {trace:.3g}: a covariance has a finite one above 0, scale it")
     eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
     y, z = cov / trace, eye
     for _ in range(iterations):
