@@ -57,7 +57,7 @@ def _least(stack):
         size = (size - 1) * stride + kernel
     return size
 
-# %% ../../nbs/2_encoder/01_networks.ipynb #512a57f2
+# %% ../../nbs/2_encoder/01_networks.ipynb #73e96c09
 def _make_layers(stack, sizes, embedding_size):
     layers = []
     for i, (_, kernel, stride) in enumerate(stack.convolutions):
@@ -69,7 +69,7 @@ def _make_layers(stack, sizes, embedding_size):
         width = stack.units
     return nn.Sequential(*layers, nn.Linear(width, embedding_size))
 
-
+# %% ../../nbs/2_encoder/01_networks.ipynb #77ec52e9
 class Encoder(nn.Module):
     "Image to embedding; ValueError for an image that is too small, TypeError for one that is not uint8."
 
