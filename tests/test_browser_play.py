@@ -14,12 +14,14 @@ from conftest import ROOT
 from lab import NOTEBOOK, free_port, menu_item, needs_chromium, open_in, run_all, screenshot, serving
 
 from lwm_nb.labyrinth.env import Labyrinth
-from lwm_nb.panels.play import ARROWS, load_episode, make_game
+from lwm_nb.panels.episodes import load_episode
+from lwm_nb.panels.games import ARROWS, make_game
 
 pytestmark = needs_chromium
 
 SMALL = [
-    """from lwm_nb.panels.play import PlayPanel, newest_agent
+    """from lwm_nb.panels.companion import newest_agent
+from lwm_nb.panels.play import PlayPanel
 panel = PlayPanel(agent=newest_agent("no other runs"), seed=1, folder="recordings")
 panel""",
     """import os
