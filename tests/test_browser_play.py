@@ -362,7 +362,7 @@ def test_as_an_app(page, tmp_path):
     with serving(command, f"http://127.0.0.1:{port}/", log, os.environ):
         page.goto(f"http://127.0.0.1:{port}/")
         assert "login" in page.url  # no token, no panel
-        page.goto(re.search(r"http://127\S+", log.read_text())[0])
+        page.goto(re.search(r"http://127\S+", log.read_text())[0], timeout=180_000)  # runs the notebook first
         page.wait_for_selector("[data-testid=play-canvas][data-seq]", timeout=60_000)
         panel = Panel(page)
         panel.part("play-stage").click()

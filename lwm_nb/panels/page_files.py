@@ -23,7 +23,7 @@ def static_file(
         raise FileNotFoundError(f"{name} is not in lwm_nb/panels/static: install lwm_nb again")
     return path
 
-# %% ../../nbs/10_panels/01_page_files.ipynb #bd85e457
+# %% ../../nbs/10_panels/01_page_files.ipynb #aae62111
 @cache
 def _templates():
     loader = jinja2.FileSystemLoader(STATIC)
@@ -34,6 +34,7 @@ def _templates():
 
 def render_template(
     name: str,  # for example legend.html
+    /,
     **values,  # what the template asks for
 ) -> str:  # HTML in which every value is escaped
     "Fill in a template of the pages; jinja2.UndefinedError when a value is missing."
