@@ -75,7 +75,7 @@ def pattern_codes(
     weights = 2 ** torch.arange(obs.shape[-1], device=obs.device)
     return ((obs > 0.5) * weights).sum(-1)
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #87d9d821
+# %% ../../nbs/4_agent/03_forward_model.ipynb #98082c84
 @dataclass(frozen=True)
 class Patterns:
     "One categorical distribution over all patterns of k bits."
@@ -102,7 +102,7 @@ class Patterns:
     @property
     def mean(self) -> torch.Tensor:  # (..., k)
         "Probability that each bit is one."
-        return self.probs @ self.table
+        return self.probs @ self.table.to(self.probs.dtype)
 
     def entropy(self) -> torch.Tensor:  # nats: (...)
         "Expected surprise: the mean of −log_prob."
@@ -213,9 +213,9 @@ class GaussianHead(Head):
         mean, std = (x.unflatten(-1, self.shape) for x in (self(states), std))
         return Gaussian(mean, std, len(self.shape))
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #08241312
+# %% ../../nbs/4_agent/03_forward_model.ipynb #2038cd5f
 class ForwardNetwork(nn.Module):
-    "Recurrent network that predicts the next embedding from the embedding and the action taken (LWM, section 3.2)."
+    "Recurrent network: the next embedding from the embedding and the action taken (LWM, section 3.2)."
 
     def __init__(
         self,
@@ -264,7 +264,7 @@ class ForwardNetwork(nn.Module):
         states = self.unroll(z, action, first, hidden, forget)
         return self.head.distribution(states).mean.flatten(2), states
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #19d770c4
+# %% ../../nbs/4_agent/03_forward_model.ipynb #36a9cee6
 class Imagined(NamedTuple):
     "One row that a world model made up."
 
@@ -290,11 +290,8 @@ class ForwardModel(ForwardNetwork):
         num_envs: int,  # environments, B
     ) -> dict:  # hidden (B, H), obs (B, E)
         "State before anything was seen."
-        weight = self.memory.recurrent
-        return {
-            "hidden": weight.new_zeros(num_envs, self.hidden_size),
-            "obs": weight.new_zeros(num_envs, self.embedding_dim),
-        }
+        zeros = self.memory.recurrent.new_zeros
+        return {"hidden": zeros(num_envs, self.hidden_size), "obs": zeros(num_envs, self.embedding_dim)}
 
     def _after(self, state, action):
         going_on = torch.zeros_like(action, dtype=torch.bool)
@@ -335,7 +332,7 @@ class ForwardModel(ForwardNetwork):
         "Minus the mean log-probability of the rows; a sequence that begins inside an episode is not judged there."
         real = batch["mask"]
         z = torch.where(real[..., None], batch["obs"].flatten(2), 0).to(self.memory.recurrent.dtype)
-        action, first = batch["action"].where(real, 0), batch["first"] & real
+        action, first = batch["action"].where(real, 0), batch["first"] | ~real
         start = self.initial(z.shape[1])["hidden"]
         states = torch.cat([start[None], self.unroll(z[:-1], action[1:], first[:-1], start)])
         prediction = self.head.distribution(states.masked_fill(first[..., None], 0.0))
@@ -343,9 +340,8 @@ class ForwardModel(ForwardNetwork):
         counted = torch.cat([(first & real)[:1], real[1:]])
         out = {"loss": -(log_prob * counted).sum() / counted.sum()}
         if self.outcome is not None:
-            out |= self._outcome_loss(
-                states, batch, real & ~(first & ~(batch["terminated"] | batch["truncated"]))
-            )
+            ended = batch["terminated"] | batch["truncated"]
+            out |= self._outcome_loss(states, batch, real & (ended | ~first))
             out["loss"] = out["loss"] + out["reward_loss"] + out["end_loss"]
         return out | {"log_prob": log_prob.detach(), "counted": counted}
 

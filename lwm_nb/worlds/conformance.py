@@ -72,7 +72,7 @@ def same(
         a.double(), b.double(), tolerance, tolerance, equal_nan=False
     )
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #3a2a37f3
+# %% ../../nbs/7_worlds/01_conformance.ipynb #2429b359
 def check_state(case):
     "The state is a flat dict of tensors with the batch first, and keeps its names, shapes and types."
     batch = case.play()
@@ -105,10 +105,7 @@ def check_separate(case):
             "a prediction depends on the other environments: look for a mean or mask over the batch axis.",
         )
 
-
-check_state(case), check_separate(case)
-
-# %% ../../nbs/7_worlds/01_conformance.ipynb #aabaff86
+# %% ../../nbs/7_worlds/01_conformance.ipynb #33f709da
 def check_blind(case):
     "A prediction knows nothing of its row."
     batch = case.play()
@@ -145,8 +142,7 @@ def check_reset(case):
         grads = torch.autograd.grad([v.sum() for v in outputs], inputs, allow_unused=True)
         leaks = any(g is not None and g.abs().sum() > 0 for g in grads)
         require(
-            not leaks,
-            "a gradient flows from a new episode into the one before: cut it where `first` is true.",
+            not leaks, "a gradient flows from an episode into the one before: cut it where `first` is true."
         )
 
 
@@ -165,18 +161,14 @@ def check_carried(case):
     found = case.model.loss(batch).get("log_prob")
     if found is None:
         return
-    require(
-        same(found, whole),
-        "the log_prob of loss() is not that of observe(): rows are off, or a cache is stale.",
-    )
-    changed = {name: torch.cat([value[:5], value[5:].flip(1)]) for name, value in batch.items()}
+    sentence = "the log_prob of loss() is not that of observe(): rows are off, or a cache is stale."
+    require(same(found, whole), sentence)
+    other = case.play(seed=1)
+    changed = {name: torch.cat([value[:5], other[name][:2]]) for name, value in batch.items()}
     past = case.model.loss(changed)["log_prob"][:5]
     require(same(past, found[:5]), "later rows change earlier predictions: look for a missing causal mask.")
 
-
-check_blind(case), check_reset(case), check_carried(case)
-
-# %% ../../nbs/7_worlds/01_conformance.ipynb #53374212
+# %% ../../nbs/7_worlds/01_conformance.ipynb #1c57db81
 def check_padding(case):
     "Rows that do not exist change neither the loss nor its gradient."
     batch = case.play()
@@ -269,10 +261,7 @@ def check_resume(case):
         "a stored model does not go on exactly: something that changes in training is not in state_dict().",
     )
 
-
-check_padding(case), check_gradients(case), check_resume(Case(copy.deepcopy(case.model), Corners))
-
-# %% ../../nbs/7_worlds/01_conformance.ipynb #dd911b5c
+# %% ../../nbs/7_worlds/01_conformance.ipynb #462ebb99
 def check_imagine(case):
     "Imagined rows come from the generator alone and lead where observing them would lead."
     batch = case.play()
@@ -321,8 +310,7 @@ def check_probabilities(case):
         if not obs.is_floating_point():
             total = prediction.log_prob(rows)[: len(obs)].exp().sum().item()
             require(
-                total < 1.001,
-                f"{len(obs)} different observations have probability {total:.2f} together, over 1.",
+                total < 1.001, f"{len(obs)} different observations have probability {total:.2f} together."
             )
         drawn = prediction.sample(torch_generator(0, "probabilities")).float()
         error = (drawn.mean(0) - prediction.mean[0]).abs()
@@ -332,10 +320,7 @@ def check_probabilities(case):
             "samples do not have the mean of the prediction: look at sample().",
         )
 
-
-check_imagine(case), check_start(case), check_probabilities(case)
-
-# %% ../../nbs/7_worlds/01_conformance.ipynb #214a4d19
+# %% ../../nbs/7_worlds/01_conformance.ipynb #8c7d0da6
 def check_alignment(case):
     "Trained a little, the model uses the action that led to a row, and not the one before."
     if case.module is not None:
@@ -369,14 +354,8 @@ def check_picture(case):
     form = found.shape == wanted.shape and found.dtype == np.uint8
     require(form, f"decode() gives {found.dtype} {found.shape}: pictures are uint8 {wanted.shape}.")
     error = np.abs(found.astype(float) - wanted).mean()
-    require(
-        error < 16,
-        f"decode() is off by {error:.0f} of 255: look for swapped colours, upside down, a frame late.",
-    )
-
-
-check_alignment(Case(copy.deepcopy(case.model), Corners))
-check_picture(Case(CopyLast((8, 8), 4), Corners))
+    sentence = f"decode() is off by {error:.0f} of 255: look for swapped colours, upside down, a frame late."
+    require(error < 16, sentence)
 
 # %% ../../nbs/7_worlds/01_conformance.ipynb #800c8b76
 CHECKS = {

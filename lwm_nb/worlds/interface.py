@@ -189,7 +189,7 @@ def sequences(
         batch = {name: torch.from_numpy(np.stack([getattr(r, name) for r in piece])) for name in names}
         yield batch | {"mask": torch.ones_like(batch["first"])}
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #3132652a
+# %% ../../nbs/7_worlds/00_interface.ipynb #a9a08fa1
 def unroll(
     model: WorldModel,  # any
     batch: dict,  # sequences (T, B, …)
@@ -199,7 +199,7 @@ def unroll(
     log_prob, mask = [], batch["mask"]
     state = model.initial(mask.shape[1]) if state is None else state
     wide = mask.reshape(*mask.shape, *[1] * (batch["obs"].ndim - 2))
-    rows = batch["obs"].where(wide, 0), batch["action"].where(mask, 0), batch["first"] & mask
+    rows = batch["obs"].where(wide, 0), batch["action"].where(mask, 0), batch["first"] | ~mask
     for obs, action, first in zip(*rows, strict=True):
         state, prediction = model.observe(state, obs, action, first)
         log_prob.append(prediction.log_prob(obs))
@@ -232,7 +232,7 @@ def begin(
         state, _ = model.observe(model.initial(num_envs), obs, action, first)
     return state, obs
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #6b0d4828
+# %% ../../nbs/7_worlds/00_interface.ipynb #d27cb5be
 class Constant:
     "World model that expects the same at every row; observations are in 0 … 1."
 
@@ -262,10 +262,8 @@ class Constant:
 
     def imagine(self, state, action, generator=None, temperature=1.0):
         obs = self.expected(state).sample(generator, temperature)
-        nowhere = torch.zeros(len(obs), dtype=torch.bool)
-        return {"shown": self.keep(state["shown"], obs, nowhere)}, Imagined(
-            obs, torch.zeros(len(obs)), nowhere
-        )
+        never = torch.zeros(len(obs), dtype=torch.bool)
+        return {"shown": self.keep(state["shown"], obs, never)}, Imagined(obs, torch.zeros(len(obs)), never)
 
     def loss(self, batch):
         log_prob, _ = unroll(self, batch)

@@ -64,7 +64,7 @@ def hypotheses(
     cell, delta = np.arange(size**2)[:, None], [row * size + col for row, col in MOVES]
     return doors @ (1, 2, 4, 8), np.where(doors, cell + delta, cell), prior.copy()
 
-# %% ../../nbs/7_worlds/02_posterior.ipynb #08a4d511
+# %% ../../nbs/7_worlds/02_posterior.ipynb #0a8f9827
 class Posterior:
     "Exact Bayesian prediction of a labyrinth without braid and noise, as a world model."
 
@@ -105,8 +105,8 @@ class Posterior:
         state["visited"].scatter_(1, state["place"][:, None], True)
         if not count.all():
             raise ValueError(
-                f"no labyrinth of {self.size}×{self.size} fits what was seen: the posterior needs this size, no "
-                "braid, no noise, and the actions that were carried out."
+                f"no labyrinth of {self.size}×{self.size} fits what was seen: the posterior needs this size, "
+                "no braid, no noise, and the actions that were carried out."
             )
         weights = np.empty((len(count), 16))
         _look(alive, count, self.pattern, self.prior, weights)
