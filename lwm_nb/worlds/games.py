@@ -7,7 +7,7 @@ __all__ = ['SIDE', 'TIME', 'OVER', 'BLACK', 'WHITE', 'ORANGE', 'BLUE', 'CATCH_FI
            'catch_follower', 'catch_foresight', 'DuelSettings', 'deflection', 'duel_begin', 'duel_step', 'duel_draw',
            'duel_follower', 'opponent_gap', 'duel_planner', 'GameTask']
 
-# %% ../../nbs/7_worlds/05_games.ipynb #04751380
+# %% ../../nbs/7_worlds/05_games.ipynb #e95e8f39
 import dataclasses
 import difflib
 import functools
@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 import numba
 import numpy as np
+from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -190,7 +191,7 @@ class Game:
     def __reduce__(self):
         return _stored_game, (self.begin.__module__, self.name)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #2fb89f1c
+# %% ../../nbs/7_worlds/05_games.ipynb #c80badfc
 GAMES = {}
 
 
@@ -226,7 +227,7 @@ def register_game(
         )
     return game
 
-# %% ../../nbs/7_worlds/05_games.ipynb #9f122d5d
+
 CATCH = register_game(
     Game(
         "catch", "lwm_nb/Catch32-v0", CatchSettings, CATCH_FIELDS, ("left", "stay", "right"),
@@ -258,7 +259,7 @@ def _step_all(step, draw, actions, rows, settings, dice, frames, reward, termina
         draw(rows[i], settings, frames[i])
     return ended
 
-# %% ../../nbs/7_worlds/05_games.ipynb #4df39494
+# %% ../../nbs/7_worlds/05_games.ipynb #220484cf
 class GameVectorEnv(VectorEnv):
     "N games of one kind, in arrays and compiled loops."
 
@@ -284,83 +285,6 @@ class GameVectorEnv(VectorEnv):
         self._rows = np.full((self.num_envs, 2 + len(self.game.fields)), np.nan)
         self._dice, self._everywhere = None, np.ones(self.num_envs, bool)
 
-    def reset(
-        self,
-        *,
-        seed: int | None = None,  # None goes on with the random numbers that there are
-        options: dict | None = None,  # there are none
-    ) -> tuple[np.ndarray, dict]:  # frames (N, 32, 32, C) uint8, empty info
-        "Begin everywhere. Game i depends on the seed and on i, not on N; ValueError for options."
-        if options:
-            raise ValueError(f"reset has no option {sorted(options)[0]!r}: use load_state to set a game up.")
-        if seed is not None or self._dice is None:
-            entropy = np.random.SeedSequence(None if seed is None else check_seed(seed))
-            self._dice = entropy.generate_state(self.num_envs, np.uint64)
-            self._rows[:] = np.nan
-        frames = np.empty((self.num_envs, *self._shape), np.uint8)
-        self._begin(self._everywhere, frames)
-        return frames, {}
-
-    def _begin(self, which, frames):
-        begin, _, draw = self.game.compiled
-        _begin_all(begin, draw, which, self._rows, self._numbers, self._dice, frames)
-
-    def advance(
-        self,
-        actions: np.ndarray,  # (N,) whole numbers, 0 … number of actions - 1
-    ) -> tuple:  # frames, reward (N,) float32, terminated, truncated (N,) bool, number of games that ended
-        "One step without new beginnings; ValueError for actions that do not exist, RuntimeError before reset."
-        actions, n = np.asarray(actions), self.num_envs
-        number = len(self.game.actions)
-        fits = actions.shape == (n,) and actions.dtype.kind in "iu"
-        if not fits or ((actions < 0) | (actions >= number)).any():
-            raise ValueError(f"actions are {actions!r}: give {n} whole numbers from 0 to {number - 1}.")
-        if self._dice is None:
-            raise RuntimeError("No game is under way: call reset() before step().")
-        _, step, draw = self.game.compiled
-        frames, reward = np.empty((n, *self._shape), np.uint8), np.empty(n, np.float32)
-        terminated, truncated = np.empty((2, n), bool)
-        ended = _step_all(
-            step, draw, actions.astype(np.int64, copy=False), self._rows, self._numbers, self._dice, frames,
-            reward, terminated, truncated,
-        )  # fmt: skip
-        return frames, reward, terminated, truncated, ended
-
-    def step(
-        self,
-        actions: np.ndarray,  # (N,) whole numbers, 0 … number of actions - 1
-    ) -> tuple[
-        np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict
-    ]:  # obs, reward, terminated, truncated, info
-        """Move in all games; where one ends, the next one begins.
-
-        info is empty, or holds where games ended: `final_obs` (N,) of last frames or None, `_final_obs` (N,) bool.
-        """
-        frames, reward, terminated, truncated, ended = self.advance(actions)
-        if not ended:
-            return frames, reward, terminated, truncated, {}
-        which, final = terminated | truncated, np.full(self.num_envs, None, object)
-        for i in np.flatnonzero(which):
-            final[i] = frames[i].copy()
-        self._begin(which, frames)
-        return frames, reward, terminated, truncated, {"final_obs": final, "_final_obs": which}
-
-    @property
-    def exact(self) -> dict:  # arrays (N,) float64, copies
-        "The state behind the frames, by name: `time`, `over`, and the fields of the game."
-        return dict(zip(("time", "over", *self.game.fields), self._rows.T.copy()))
-
-    def frames(
-        self,
-        grey: bool | None = None,  # one channel; None: as the environment was made
-    ) -> np.ndarray:  # (N, 32, 32, C) uint8
-        "What the games show now."
-        grey = self.grey if grey is None else grey
-        frames = np.empty((self.num_envs, SIDE, SIDE, 1 if grey else 3), np.uint8)
-        for row, frame in zip(self._rows, frames):
-            self.game.draw(row, self._numbers, frame)
-        return frames
-
     @staticmethod
     def picture(
         obs: np.ndarray,  # frames (..., 32, 32, C), 0..255
@@ -369,25 +293,115 @@ class GameVectorEnv(VectorEnv):
         frames = np.asarray(obs, float).round().clip(0, 255).astype(np.uint8)
         return np.broadcast_to(frames, (*frames.shape[:-1], 3)).copy()
 
-    def state(self) -> dict:  # arrays by name, copies: rows (N, F) float64, dice (N,) uint64
-        "All that decides what happens from here on; RuntimeError before reset."
-        if self._dice is None:
-            raise RuntimeError("No game is under way: call reset() before state().")
-        return {"rows": self._rows.copy(), "dice": self._dice.copy()}
+# %% ../../nbs/7_worlds/05_games.ipynb #f3fb6b21
+@patch
+def _begin(self: GameVectorEnv, which, frames):
+    begin, _, draw = self.game.compiled
+    _begin_all(begin, draw, which, self._rows, self._numbers, self._dice, frames)
 
-    def load_state(
-        self,
-        state: dict,  # of `state` of an environment with the same settings
-    ):
-        "Go on where another one stood; ValueError when the arrays do not fit."
-        for name, like in (("rows", self._rows), ("dice", np.empty(self.num_envs, np.uint64))):
-            found = state.get(name)
-            if getattr(found, "shape", None) != like.shape or found.dtype != like.dtype:
-                raise ValueError(
-                    f"the state's {name!r} is not {like.dtype} of shape {like.shape}: "
-                    "it is of another environment, make one of the same game and num_envs."
-                )
-        self._rows[:], self._dice = state["rows"], state["dice"].copy()
+
+@patch
+def reset(
+    self: GameVectorEnv,
+    *,
+    seed: int | None = None,  # None goes on with the random numbers that there are
+    options: dict | None = None,  # there are none
+) -> tuple[np.ndarray, dict]:  # frames (N, 32, 32, C) uint8, empty info
+    "Begin everywhere. Game i depends on the seed and on i, not on N; ValueError for options."
+    if options:
+        raise ValueError(f"reset has no option {sorted(options)[0]!r}: use load_state to set a game up.")
+    if seed is not None or self._dice is None:
+        entropy = np.random.SeedSequence(None if seed is None else check_seed(seed))
+        self._dice = entropy.generate_state(self.num_envs, np.uint64)
+        self._rows[:] = np.nan
+    frames = np.empty((self.num_envs, *self._shape), np.uint8)
+    self._begin(self._everywhere, frames)
+    return frames, {}
+
+
+@patch(as_prop=True)
+def exact(self: GameVectorEnv) -> dict:  # arrays (N,) float64, copies
+    "The state behind the frames, by name: `time`, `over`, and the fields of the game."
+    return dict(zip(("time", "over", *self.game.fields), self._rows.T.copy()))
+
+# %% ../../nbs/7_worlds/05_games.ipynb #4a19aee8
+@patch
+def frames(
+    self: GameVectorEnv,
+    grey: bool | None = None,  # one channel; None: as the environment was made
+) -> np.ndarray:  # (N, 32, 32, C) uint8
+    "What the games show now."
+    grey = self.grey if grey is None else grey
+    frames = np.empty((self.num_envs, SIDE, SIDE, 1 if grey else 3), np.uint8)
+    for row, frame in zip(self._rows, frames):
+        self.game.draw(row, self._numbers, frame)
+    return frames
+
+# %% ../../nbs/7_worlds/05_games.ipynb #a55e59a8
+@patch
+def advance(
+    self: GameVectorEnv,
+    actions: np.ndarray,  # (N,) whole numbers, 0 … number of actions - 1
+) -> tuple:  # frames, reward (N,) float32, terminated, truncated (N,) bool, number of games that ended
+    "One step without new beginnings; ValueError for actions that do not exist, RuntimeError before reset."
+    actions, n = np.asarray(actions), self.num_envs
+    number = len(self.game.actions)
+    fits = actions.shape == (n,) and actions.dtype.kind in "iu"
+    if not fits or ((actions < 0) | (actions >= number)).any():
+        raise ValueError(f"actions are {actions!r}: give {n} whole numbers from 0 to {number - 1}.")
+    if self._dice is None:
+        raise RuntimeError("No game is under way: call reset() before step().")
+    _, step, draw = self.game.compiled
+    frames, reward = np.empty((n, *self._shape), np.uint8), np.empty(n, np.float32)
+    terminated, truncated = np.empty((2, n), bool)
+    ended = _step_all(
+        step, draw, actions.astype(np.int64, copy=False), self._rows, self._numbers, self._dice, frames,
+        reward, terminated, truncated,
+    )  # fmt: skip
+    return frames, reward, terminated, truncated, ended
+
+# %% ../../nbs/7_worlds/05_games.ipynb #047457ec
+@patch
+def step(
+    self: GameVectorEnv,
+    actions: np.ndarray,  # (N,) whole numbers, 0 … number of actions - 1
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:  # obs, reward, terminated, truncated, info
+    """Move in all games; where one ends, the next one begins.
+
+    info is empty, or holds where games ended: `final_obs` (N,) of last frames or None, `_final_obs` (N,) bool.
+    """
+    frames, reward, terminated, truncated, ended = self.advance(actions)
+    if not ended:
+        return frames, reward, terminated, truncated, {}
+    which, final = terminated | truncated, np.full(self.num_envs, None, object)
+    for i in np.flatnonzero(which):
+        final[i] = frames[i].copy()
+    self._begin(which, frames)
+    return frames, reward, terminated, truncated, {"final_obs": final, "_final_obs": which}
+
+# %% ../../nbs/7_worlds/05_games.ipynb #013635cd
+@patch
+def state(self: GameVectorEnv) -> dict:  # arrays by name, copies: rows (N, F) float64, dice (N,) uint64
+    "All that decides what happens from here on; RuntimeError before reset."
+    if self._dice is None:
+        raise RuntimeError("No game is under way: call reset() before state().")
+    return {"rows": self._rows.copy(), "dice": self._dice.copy()}
+
+
+@patch
+def load_state(
+    self: GameVectorEnv,
+    state: dict,  # of `state` of an environment with the same settings
+):
+    "Go on where another one stood; ValueError when the arrays do not fit."
+    for name, like in (("rows", self._rows), ("dice", np.empty(self.num_envs, np.uint64))):
+        found = state.get(name)
+        if getattr(found, "shape", None) != like.shape or found.dtype != like.dtype:
+            raise ValueError(
+                f"the state's {name!r} is not {like.dtype} of shape {like.shape}: "
+                "it is of another environment, make one of the same game and num_envs."
+            )
+    self._rows[:], self._dice = state["rows"], state["dice"].copy()
 
 # %% ../../nbs/7_worlds/05_games.ipynb #d5759269
 class GameEnv(gym.Env):
@@ -449,7 +463,7 @@ class GameEnv(gym.Env):
         self.batch.load_state(state)
         self._under_way = bool(state["under_way"])
 
-# %% ../../nbs/7_worlds/05_games.ipynb #6ba575ae
+# %% ../../nbs/7_worlds/05_games.ipynb #681af620
 class Player:
     "A policy that reads the exact state of a game, not the frames."
 
@@ -487,7 +501,7 @@ class Player:
             actions = np.where(self.rng.random(len(first)) < self.share, dice, actions)
         return actions
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #91501cb5
 def steer(
     here: np.ndarray,  # (N,) where a thing is
     there: np.ndarray,  # (N,) where it should be
@@ -544,7 +558,7 @@ def deflection(
     "Speed of the ball up or down after it met a paddle."
     return clamp(offset - 2, -2, 2)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #5d2eac30
+# %% ../../nbs/7_worlds/05_games.ipynb #3b2abb33
 DUEL_FIELDS = ("ball_x", "ball_y", "speed_x", "speed_y", "player_y", "opponent_y")
 
 
@@ -575,7 +589,7 @@ def duel_step(row, action, settings, dice):
     row[2], row[3], row[4], row[5], row[6], row[7] = x, y, speed_x, speed_y, player, opponent
     return reward
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #4794337f
 def duel_draw(row, settings, frame):
     "White ball, orange player, blue opponent."
     frame[:] = 0
@@ -583,15 +597,7 @@ def duel_draw(row, settings, frame):
     fill(frame, row[7], 0, 6, 2, BLUE)
     fill(frame, row[3], row[2], 2, 2, WHITE)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #0c921863
-DUEL = register_game(
-    Game(
-        "duel", "lwm_nb/Duel32-v0", DuelSettings, DUEL_FIELDS, ("up", "stay", "down"),
-        duel_begin, duel_step, duel_draw,
-    )
-)  # fmt: skip
-
-# %% ../../nbs/7_worlds/05_games.ipynb #dba0304f
+# %% ../../nbs/7_worlds/05_games.ipynb #c93a5aae
 def duel_follower(exact, settings):
     "Keep the middle of the paddle beside the ball."
     return steer(exact["player_y"] + 2, exact["ball_y"])
@@ -611,7 +617,7 @@ def opponent_gap(
         opponent = np.clip(opponent + np.clip(away, -speed, speed) * (np.abs(away) > 1), 0, 26)
     return np.abs(y - opponent - 2)
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #7d17ae4c
 def duel_planner(exact, settings):
     "Take the ball where the return leaves the opponent farthest behind; go to the middle while it flies to him."
     steps = np.ceil((28 - exact["ball_x"]) / 2)
@@ -629,7 +635,12 @@ def duel_planner(exact, settings):
     return steer(exact["player_y"], np.where(comes, best, 13), np.where(comes, 0, settings.paddle_speed / 2))
 
 
-DUEL.players.update(follower=duel_follower, planner=duel_planner)
+DUEL = register_game(
+    Game(
+        "duel", "lwm_nb/Duel32-v0", DuelSettings, DUEL_FIELDS, ("up", "stay", "down"),
+        duel_begin, duel_step, duel_draw, {"follower": duel_follower, "planner": duel_planner},
+    )
+)  # fmt: skip
 
 # %% ../../nbs/7_worlds/05_games.ipynb #3a2a9146
 @register_task
