@@ -15,7 +15,7 @@ from scipy.optimize import isotonic_regression
 
 from .statistics import student_interval
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #dc9cffd4
+# %% ../../nbs/0_foundations/07_plotting.ipynb #c92d3b14
 COLOURS = {
     "blue": "#1A60C9",
     "red": "#C3452B",
@@ -51,7 +51,7 @@ METHODS = {
 METHOD_COLOURS = {method: COLOURS[name] for method, name in METHODS.items()}
 FALLBACK = tuple(COLOURS[name] for name in ("teal", "magenta", "olive", "violet", "umber", "steel"))
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #9d3bfe94
 def colour(
     name: str,  # method; unknown names are fine
 ) -> str:  # hex colour, the same for a name in every process
@@ -92,7 +92,7 @@ def rgb(
     "A colour for pictures that are made of bytes."
     return tuple(bytes.fromhex(value.removeprefix("#")))
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #27e85f2a
+# %% ../../nbs/0_foundations/07_plotting.ipynb #ad882108
 STYLE = {
     "figure.facecolor": CARD,
     "figure.figsize": (7.2, 3.8),
@@ -131,7 +131,7 @@ STYLE = {
     "image.cmap": "cividis",
 }
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #7071c068
 def use_style() -> None:
     """Use the workbook's style for all figures made from here on."""
     plt.rcParams.update(STYLE)
@@ -214,7 +214,7 @@ def _label_ends(ax, ends):
         ax.plot([1, 1.025, 1.045], [y, at, at], linestyle=line, color=own, linewidth=1.6, **edge)
         ax.text(1.055, at, text, va="center_baseline", fontsize=size, weight=weight, color=INK, **edge)
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #7f8d3813
+# %% ../../nbs/0_foundations/07_plotting.ipynb #ec580c42
 def _draw_curves(ax, curves):
     """Draw all; returns where each ends: (y, text, colour, line style, weight)."""
     right, used, ends = max(x.max() for x, _ in curves.values()), [], []
@@ -236,7 +236,7 @@ def _without_numbers(ax, curves):
         ax.text(0.01, 0.02, note, transform=ax.transAxes, fontsize=8, color=QUIET)
     return {name: curve for name, curve in curves.items() if name not in empty}
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #7ff5d3ad
 def learning_curves(
     curves: Mapping,  # {method: (x (T,), ys (runs, T))}; NaN where nothing was measured yet
     oracles: Mapping[str, float] | None = None,  # {name: level}, drawn as dashed lines

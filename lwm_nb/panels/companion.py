@@ -16,7 +16,7 @@ from fastcore.basics import patch
 import lwm_nb
 from ..agent.dqn import unrescale
 from ..agent.training import Agent, load_agent, make_config, train
-from ..foundations.runs import Run
+from ..foundations.run import Run
 from ..labyrinth.env import LabyrinthVectorEnv
 
 # %% ../../nbs/10_panels/03_companion.ipynb #167c5ea1

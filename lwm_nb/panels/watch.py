@@ -25,7 +25,8 @@ from fastcore.basics import patch
 
 from ..agent.study import LabyrinthConfig, oracle_rows
 from ..foundations.plotting import QUIET, STYLE, learning_curves
-from ..foundations.runs import Run, config_from_dict
+from ..foundations.config import config_from_dict
+from ..foundations.run import Run
 
 # %% ../../nbs/10_panels/11_watch.ipynb #142b0799
 COUNTERS = ("frames", "updates", "steps", "epochs", "epoch", "step", "update")
