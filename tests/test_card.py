@@ -15,7 +15,7 @@ from lwm_nb.agent.card import card_html, check_figures, make_card, read_card, re
 from lwm_nb.agent.study import LabyrinthConfig
 from lwm_nb.agent.training import PRESETS, make_config
 from lwm_nb.cli import parse
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.run import Run
 
 pytestmark = pytest.mark.usefixtures("forks")
 STUDY = ROOT / "nbs" / "experiments" / "results" / "labyrinth_3"

@@ -16,7 +16,8 @@ import torch
 import lwm_nb.agent.study as study
 from lwm_nb.agent.study import LabyrinthConfig, resume_run, train_run
 from lwm_nb.agent.training import make_config
-from lwm_nb.foundations.runs import LockedError, Run
+from lwm_nb.foundations.files import LockedError
+from lwm_nb.foundations.run import Run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 

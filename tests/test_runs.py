@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lwm_nb.foundations.runs import Run, list_runs
+from lwm_nb.foundations.run import Run, list_runs
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -28,7 +28,7 @@ def start(code, *args, **options):
 
 TRAIN = """
     import sys, torch
-    from lwm_nb.foundations.runs import Run
+    from lwm_nb.foundations.run import Run
     run = Run.create(sys.argv[1], {"size": 3}, "test")
     with run.recording():
         for step in range(1, 1_000_000):
@@ -93,7 +93,7 @@ def test_signals_leave_a_run_that_loads(tmp_path, sent, status):
 
 FILL = """
     import json, sys, torch
-    from lwm_nb.foundations.runs import Run
+    from lwm_nb.foundations.run import Run
     run = Run.load(sys.argv[1])
     limit = int(sys.argv[2])
     if limit:

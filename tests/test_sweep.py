@@ -10,7 +10,7 @@ import pytest
 
 from lwm_nb.agent.study import run_job
 from lwm_nb.agent.sweep import grid, sweep, sweep_jobs
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.run import Run
 
 TABLE = grid(
     seeds=(0, 1), lam=[0.0, 0.8], size=2, max_steps=60, frames=15_000, num_envs=16, hidden_size=16, unroll=8,
