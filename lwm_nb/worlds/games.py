@@ -7,9 +7,8 @@ __all__ = ['SIDE', 'TIME', 'OVER', 'BLACK', 'WHITE', 'ORANGE', 'BLUE', 'CATCH_FI
            'catch_follower', 'catch_foresight', 'DuelSettings', 'deflection', 'duel_begin', 'duel_step', 'duel_draw',
            'duel_follower', 'opponent_gap', 'duel_planner', 'GameTask']
 
-# %% ../../nbs/7_worlds/05_games.ipynb #e95e8f39
+# %% ../../nbs/7_worlds/05_games.ipynb #2c5c5ec0
 import dataclasses
-import difflib
 import functools
 import importlib
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from ..foundations.runs import config_from_dict
+from ..foundations.config import config_from_dict
+from ..foundations.files import did_you_mean
 from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import Metric, Policy, UniformRandom, register_task
 from ..labyrinth.env import compiled, next_below
@@ -191,7 +191,7 @@ class Game:
     def __reduce__(self):
         return _stored_game, (self.begin.__module__, self.name)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #c80badfc
+# %% ../../nbs/7_worlds/05_games.ipynb #1ed2f80d
 GAMES = {}
 
 
@@ -202,9 +202,7 @@ def find_game(
     if isinstance(name, Game):
         return name
     if name not in GAMES:
-        near = difflib.get_close_matches(str(name), GAMES, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(GAMES))}"
-        raise ValueError(f"there is no game {name!r}: {hint}")
+        raise ValueError(f"there is no game {name!r}: {did_you_mean(name, GAMES)}")
     return GAMES[name]
 
 
@@ -360,7 +358,7 @@ def advance(
     )  # fmt: skip
     return frames, reward, terminated, truncated, ended
 
-# %% ../../nbs/7_worlds/05_games.ipynb #047457ec
+# %% ../../nbs/7_worlds/05_games.ipynb #e22157ed
 @patch
 def step(
     self: GameVectorEnv,
@@ -368,7 +366,7 @@ def step(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:  # obs, reward, terminated, truncated, info
     """Move in all games; where one ends, the next one begins.
 
-    info is empty, or holds where games ended: `final_obs` (N,) of last frames or None, `_final_obs` (N,) bool.
+    info is empty, or has where games ended: `final_obs` (N,), last frames or None, `_final_obs` (N,) bool.
     """
     frames, reward, terminated, truncated, ended = self.advance(actions)
     if not ended:
@@ -617,9 +615,9 @@ def opponent_gap(
         opponent = np.clip(opponent + np.clip(away, -speed, speed) * (np.abs(away) > 1), 0, 26)
     return np.abs(y - opponent - 2)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #7d17ae4c
+# %% ../../nbs/7_worlds/05_games.ipynb #a254bdd8
 def duel_planner(exact, settings):
-    "Take the ball where the return leaves the opponent farthest behind; go to the middle while it flies to him."
+    "Take the ball where the return leaves the opponent farthest behind; to the middle while it flies to him."
     steps = np.ceil((28 - exact["ball_x"]) / 2)
     y = landing(exact["ball_y"], exact["speed_y"], steps)
     offsets = np.arange(-1, 6)[:, None]

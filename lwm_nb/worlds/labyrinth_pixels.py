@@ -63,7 +63,7 @@ def pixels_to_bits(
     lit = [np.asarray(pixels)[..., row, column, 0] > 128 for row, column in (places[k] for k in range(4))]
     return np.stack(lit, axis=-1).astype(np.int8)
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #46d85c12
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #a50614cd
 class LabyrinthPixelsVectorEnv(VectorWrapper):
     "N labyrinths, seen as pixels."
 
@@ -84,7 +84,7 @@ class LabyrinthPixelsVectorEnv(VectorWrapper):
         return bits_to_pixels(bits, self.grey), info
 
     def step(self, actions):
-        "Move everywhere, as `LabyrinthVectorEnv.step`; `final_obs` are pixels where an episode ended, else None."
+        "Move everywhere, as `LabyrinthVectorEnv.step`; `final_obs` is pixels where an episode ended."
         bits, reward, terminated, truncated, info = self.env.step(actions)
         ended, final = terminated | truncated, np.full(self.num_envs, None, object)
         for i in np.flatnonzero(ended):
