@@ -7,8 +7,8 @@ from traitlets import default
 class PromptConnection(ZMQChannelsWebsocketConnection):
     """Small messages leave at once (TCP no-delay): otherwise each key press waits for 40 ms.
 
-    A page that connects while its kernel is being restarted asks the old one, which cannot answer, and waits for a
-    minute with all cells at [*]. Here it gives up after some seconds and connects again, to the new one.
+    A page that connects while its kernel is being restarted asks the old one, which cannot answer, and
+    waits for a minute with all cells at [*]. Here it gives up after some seconds and connects again.
     """
 
     @default("kernel_info_timeout")

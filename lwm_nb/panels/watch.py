@@ -5,7 +5,7 @@ __all__ = ['COUNTERS', 'LINES', 'RESUMABLE', 'PREFERRED', 'HIDDEN', 'NAMES', 'LO
            'duration', 'Snapshot', 'contract_of', 'read_run', 'run_folders', 'oracle_levels', 'Watch', 'run_facts',
            'training_figure']
 
-# %% ../../nbs/10_panels/11_watch.ipynb #43df87db
+# %% ../../nbs/10_panels/11_watch.ipynb #a0913b26
 import math
 import subprocess
 import sys
@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 from fastcore.basics import patch
 
+from ..foundations.config import config_from_dict
 from ..foundations.plotting import QUIET, STYLE, learning_curves
-from ..foundations.runs import Run, config_from_dict
+from ..foundations.run import Run
 from ..foundations.tasks import TASKS, TRAINERS, evaluate
 
 # %% ../../nbs/10_panels/11_watch.ipynb #af547373
@@ -212,8 +213,8 @@ def oracle_levels(
         levels[name] = float(found.values(task.metric.name).mean())
     return levels
 
-# %% ../../nbs/10_panels/11_watch.ipynb #1b185978
-RESUMABLE = ("labyrinth-agent", "encoder")  # of version 0.3.0
+# %% ../../nbs/10_panels/11_watch.ipynb #802bbd63
+RESUMABLE = ("agent", "encoder")  # also where their chapters were not imported
 PREFERRED = ("eval_mean", "length", "accuracy", "loss")
 HIDDEN = (*COUNTERS, "wall_s", "cpu_s", "learn_s")
 
