@@ -18,7 +18,7 @@ from .agent.replay import SequenceReplay
 from .agent.training import Agent, Learner, TrainConfig, make_config, train
 from .foundations.jobs import run_jobs
 from .foundations.progress import progress
-from .foundations.run import environment
+from .foundations.runs import environment
 from .foundations.seeding import numpy_generator, seed_int, set_threads
 from .labyrinth.env import Labyrinth, LabyrinthVectorEnv
 

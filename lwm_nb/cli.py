@@ -49,9 +49,7 @@ from .encoder.multiple_runs import aggregate, resume_encoder, train_encoders
 from .encoder.pairs import load_images
 from .encoder.training import EncoderConfig
 from .foundations.plotting import use_style
-from .foundations.config import config_from_dict, plain
-from .foundations.files import write_atomic
-from .foundations.run import Run, list_runs
+from .foundations.runs import Run, config_from_dict, list_runs, plain, write_atomic
 from .foundations.seeding import check_seed, resolve_device, set_threads
 from .foundations.statistics import student_interval
 from .foundations.tracking import tensorboard_log

@@ -21,10 +21,14 @@ from .forward_model import ForwardModel, prediction_errors
 from .intrinsic_reward import ErrorNorm
 from .replay import SequenceReplay
 from ..foundations.progress import progress
-from lwm_nb.foundations.checkpoints import pack_optimiser, unpack_optimiser
-from lwm_nb.foundations.config import config_from_dict, plain
-from lwm_nb.foundations.files import interrupts_later
-from lwm_nb.foundations.run import Run
+from lwm_nb.foundations.runs import (
+    Run,
+    config_from_dict,
+    interrupts_later,
+    pack_optimiser,
+    plain,
+    unpack_optimiser,
+)
 from ..foundations.seeding import numpy_generator, resolve_device, seed_int, set_threads
 
 # %% ../../nbs/4_agent/08_training.ipynb #e81dcde0

@@ -49,7 +49,8 @@ def _load_companion(folder):
     "The agent in a run folder, if it is one of the labyrinth with a world model; otherwise None."
     with suppress(OSError, ValueError, KeyError, TypeError):  # another kind of run, or a damaged one
         run = Run.load(folder)
-        if run.kind == "labyrinth-agent" and run.config["train"]["add_ri"]:
+        mazes = run.kind == "agent" and run.config["task"]["name"] == "labyrinth"
+        if mazes and run.config["settings"]["add_ri"]:
             return load_agent(run)
 
 

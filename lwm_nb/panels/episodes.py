@@ -4,7 +4,7 @@
 __all__ = ['EPISODE_FORMAT', 'OPTIONAL', 'SCALARS', 'Row', 'Episode', 'to_png', 'from_png', 'episode_columns', 'save_episode',
            'load_episode', 'film_frames', 'save_film']
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #f67bcc5e
+# %% ../../nbs/10_panels/02_episodes.ipynb #439f16f8
 import io
 import itertools
 import json
