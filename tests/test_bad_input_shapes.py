@@ -18,7 +18,7 @@ from lwm_nb.encoder.multiple_runs import aggregate, resume_encoder, train_encode
 from lwm_nb.encoder.networks import STACKS, Encoder
 from lwm_nb.encoder.pairs import ImageSet, class_index, fetch, load_images, read_cifar10, temporal_pairs
 from lwm_nb.encoder.training import EncoderConfig, load_encoder, train_encoder
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.run import Run
 from lwm_nb.panels.episodes import load_episode
 from lwm_nb.whitening import bench, collapse, losses, transforms
 from lwm_nb.whitening.losses import LOSSES
