@@ -264,7 +264,7 @@ class ForwardNetwork(nn.Module):
         states = self.unroll(z, action, first, hidden, forget)
         return self.head.distribution(states).mean.flatten(2), states
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #36a9cee6
+# %% ../../nbs/4_agent/03_forward_model.ipynb #897dc3e1
 class Imagined(NamedTuple):
     "One row that a world model made up."
 
@@ -329,7 +329,7 @@ class ForwardModel(ForwardNetwork):
         self,
         batch: dict,  # rows (T, B, …): obs, action, first, mask; with outcomes reward, terminated, truncated
     ) -> dict:  # loss; log_prob (T, B) of each row and counted (T, B), whether it was counted
-        "Minus the mean log-probability of the rows; a sequence that begins inside an episode is not judged there."
+        "Minus the mean log-probability of the rows; a row 0 inside an episode is not counted."
         real = batch["mask"]
         z = torch.where(real[..., None], batch["obs"].flatten(2), 0).to(self.memory.recurrent.dtype)
         action, first = batch["action"].where(real, 0), batch["first"] | ~real
