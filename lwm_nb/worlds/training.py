@@ -15,7 +15,7 @@ import torch
 
 from .interface import WorldModel
 
-# %% ../../nbs/7_worlds/04_training.ipynb #1415d439
+# %% ../../nbs/7_worlds/04_training.ipynb #77b645d0
 @dataclass(frozen=True)
 class FitConfig:
     "How a world model is trained."
@@ -34,8 +34,8 @@ class FitConfig:
     def __post_init__(self):
         if self.updates < 0 or not self.seconds > 0 or not self.batch_sizes:
             raise ValueError(
-                f"updates is {self.updates}, seconds {self.seconds}, batch_sizes {self.batch_sizes}: give updates of "
-                "at least 0, seconds above 0 and at least one batch size."
+                f"updates is {self.updates}, seconds {self.seconds}, batch_sizes {self.batch_sizes}: give "
+                "updates of at least 0, seconds above 0 and at least one batch size."
             )
 
     def spent(
