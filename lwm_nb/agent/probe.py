@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Walk', 'record_walk', 'check_vectors', 'probe_readings', 'linear_probe']
 
-# %% ../../nbs/4_agent/14_probe.ipynb #f49b4107
+# %% ../../nbs/4_agent/14_probe.ipynb #72533bbf
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +11,10 @@ import pandas as pd
 import torch
 from sklearn.linear_model import RidgeCV
 
-from .study import LabyrinthConfig
 from ..foundations.seeding import numpy_generator, seed_int
+from ..labyrinth.task import LabyrinthTask
 
-# %% ../../nbs/4_agent/14_probe.ipynb #b023014c
+# %% ../../nbs/4_agent/14_probe.ipynb #d2c30739
 @dataclass(frozen=True)
 class Walk:
     "States of one or several agents along the same episodes, and what was true at each step."
@@ -36,7 +36,7 @@ class Walk:
 
 def record_walk(
     agents: dict,  # {name: agent}; the first walks, the others look on
-    labyrinth: LabyrinthConfig,  # where
+    labyrinth: LabyrinthTask,  # where
     episodes: int = 200,  # one in each of as many mazes
     epsilon: float = 0.2,  # probability of a random action
     seed: int = 0,  # of mazes and random actions

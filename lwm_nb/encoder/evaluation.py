@@ -18,9 +18,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from ..foundations.plotting import INK
 from ..whitening.collapse import collapse_report
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #3b4cb25d
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #f9030312
 def _embeddings(x, *labels):
-    """In float64, divided by a power of two where squares would be out of range; ValueError for other input."""
+    """In float64, scaled where squares would be out of range; ValueError for what cannot be judged."""
     if x.ndim != 2 or not x.numel():
         raise ValueError(f"x {tuple(x.shape)} must be embeddings (n, d), n and d at least 1")
     if not x.isfinite().all():

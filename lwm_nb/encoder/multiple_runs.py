@@ -55,7 +55,7 @@ def encoder_jobs(
         for name, config in methods.items()
     ]
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #41d35036
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #17116c4e
 def _stored_method(stored):
     """Settings of a method; version 0.3.0 kept the images among them."""
     return config_from_dict(EncoderConfig, {k: v for k, v in stored.items() if k != "images"})
@@ -79,7 +79,7 @@ def _read_study(out):
 
 
 def _write_study(out, task, methods, runs):
-    """Note what the study is made of; ValueError when a method, or the images, are there with other settings."""
+    """Note what the study is made of; ValueError when images or a method have other settings there."""
     known = _read_study(out) if (out / "study.json").exists() else (task, {}, 0)
     methods = {name: replace(config, seed=0) for name, config in methods.items()}
     if known[0] != task:
@@ -94,7 +94,7 @@ def _write_study(out, task, methods, runs):
     study = {"task": settings_of(task), "methods": stored, "runs": max(runs, known[2])}
     dump_json(out / "study.json", study)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #40db0c52
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #ba9ad252
 def train_encoders(
     losses: str | Sequence[str] | Mapping[str, EncoderConfig],  # keys of LOSSES, or settings by name
     runs: int,  # of each, with seeds 0, 1, ...
@@ -104,9 +104,7 @@ def train_encoders(
     backend: str | None = None,  # None: processes of this machine; else a backend of joblib: dask, loky, ...
     show: Callable[[], None] | None = None,  # called now and then
     task: ImageTask = ImageTask(),  # noqa: B008 - which images
-) -> (
-    pd.DataFrame
-):  # one row a run: run, method, seed, result (trained, resumed, skipped, failed), error, seconds
+) -> pd.DataFrame:  # run, method, seed, result (trained, resumed, skipped, failed), error, seconds
     """Train every loss several times side by side; what is done is skipped, what was cut off is resumed.
 
     A run that fails or is killed is named in the table and stops no other. ValueError as `encoder_jobs`,
@@ -153,7 +151,7 @@ def read_study(
     columns = ["run", "method", "seed", "status", "error"]
     return [found for found, _ in read if found is not None], pd.DataFrame(missing, columns=columns)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #fdebbf94
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #09146c43
 def _summary(found):
     rows = []
     for method in dict.fromkeys(r["method"] for r in found):
@@ -191,7 +189,7 @@ def _heat(found):
     columns = ["method", "class_0", "class_1", "mean", "std", "relative_mean", "relative_std"]
     return pd.DataFrame(rows, columns=columns)
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #a0d2bb02
 def _std(values):
     return values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
 
@@ -274,7 +272,7 @@ def _draw_maps(maps, found):
             plot_map(maps[r["method"], r["seed"]], r["labels"], r["classes"], title, ax)
     return fig
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #72d16bc6
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #4810aab7
 def _save(fig, path):
     picture = io.BytesIO()
     fig.savefig(picture, format="png", dpi=100)
@@ -300,7 +298,7 @@ def _tables(found, missing, chosen):
         "maps": pd.DataFrame(points, columns=["method", "seed", "label", "x", "y"]),
     }
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #2d70bc4c
 def aggregate(
     out: str | Path,  # folder of a study made by `train_encoders`
     maps: int = 3,  # of how many runs of each method t-SNE maps are drawn; 0 draws none

@@ -4,7 +4,7 @@
 __all__ = ['ImageTask', 'EncoderConfig', 'make_loss', 'EncoderLearner', 'pack_learner', 'unpack_learner', 'EncoderRows',
            'train_encoder', 'load_encoder', 'EncoderTrainer']
 
-# %% ../../nbs/2_encoder/03_training.ipynb #7f501d2c
+# %% ../../nbs/2_encoder/03_training.ipynb #7e8e2c8f
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,7 +24,7 @@ from lwm_nb.encoder.pairs import (
     load_images,
     pair_batches,
 )
-from ..foundations.checkpoints import pack_optimiser, save_tensors, unpack_optimiser
+from ..foundations.checkpoints import find_state, pack_optimiser, save_tensors, unpack_optimiser
 from ..foundations.config import config_from_dict, plain
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
@@ -181,13 +181,13 @@ class EncoderLearner:
         self.done += 1
         return value.item()
 
-# %% ../../nbs/2_encoder/03_training.ipynb #ff9bd352
+# %% ../../nbs/2_encoder/03_training.ipynb #a3f5635b
 def pack_learner(
     learner: EncoderLearner,  # after any number of updates
 ) -> dict[str, torch.Tensor]:  # by name
     "All that it needs to continue."
-    tensors = {f"net.{k}": v for k, v in learner.encoder.state_dict().items()}
-    return tensors | pack_optimiser(learner.optimiser, "adam") | {"generator": learner.generator.get_state()}
+    draws = {"generator": learner.generator.get_state()}
+    return _net(learner) | pack_optimiser(learner.optimiser, "adam") | draws
 
 
 def unpack_learner(
@@ -202,10 +202,22 @@ def unpack_learner(
     learner.done = done
 
 
+def _net(learner):
+    return {f"net.{k}": v for k, v in learner.encoder.state_dict().items()}
+
+
 def _weights(tensors):
     return {k.removeprefix("net."): v for k, v in tensors.items() if k.startswith("net.")}
 
-# %% ../../nbs/2_encoder/03_training.ipynb #536517c0
+# %% ../../nbs/2_encoder/03_training.ipynb #e4670683
+def _measure(learner, images, losses, spent):
+    """A row: where the training stands, how it is doing on held-out images, what it cost."""
+    measures, done = collapse_report(learner.encoder.embed(images).cpu()), learner.done
+    row = {"updates": done, "loss": float(np.mean(losses)) if losses else None, **measures}
+    row |= {"ms_per_update": 1e3 * spent["learn_s"] / done if done else None}
+    return row | {k: round(spent[k], 3) for k in ("wall_s", "cpu_s")}
+
+# %% ../../nbs/2_encoder/03_training.ipynb #3fa2f0ca
 class EncoderRows:
     "The rows of a training: kept, stored in its folder, shown."
 
@@ -236,11 +248,7 @@ class EncoderRows:
 
     def add(self) -> dict:  # the row
         "Measure, keep, store and show a row."
-        spent, done = self.clock(), self.learner.done
-        measures = collapse_report(self.learner.encoder.embed(self.images).cpu())
-        ms = 1e3 * spent["learn_s"] / done if done else None
-        row = {"updates": done, "loss": float(np.mean(self.losses)) if self.losses else None, **measures}
-        row |= {"ms_per_update": ms, "wall_s": round(spent["wall_s"], 3), "cpu_s": round(spent["cpu_s"], 3)}
+        row = _measure(self.learner, self.images, self.losses, self.clock())
         self.rows.append(row)
         self.losses.clear()
         if self.run:
@@ -249,7 +257,7 @@ class EncoderRows:
             self.log(row)
         return row
 
-# %% ../../nbs/2_encoder/03_training.ipynb #e068b392
+# %% ../../nbs/2_encoder/03_training.ipynb #2c189a0a
 def _check_begin(run, resume):
     if resume and run is None:
         raise ValueError("resume needs a run: give the one that was begun")
@@ -270,11 +278,12 @@ def _check_settings(run, config, stored):
 def _restore(run, config, learner, rows):
     """Put a training back to its newest state, if there is one."""
     _check_settings(run, config, run.config.get("settings", {}))
-    state = run.restore_state()
-    if state is None:
+    state = find_state(run.path / "state", run.path / "metrics.csv")
+    _check_settings(run, config, state.meta.get("settings", {}) if state else {})
+    restored = run.restore_state()
+    if restored is None:
         return
-    tensors, meta, _ = state
-    _check_settings(run, config, meta.get("settings", {}))
+    tensors, meta, _ = restored
     unpack_learner(learner, tensors, meta["done"])
     rows.losses, rows.rows = meta["losses"], run.metrics().to_dict("records")
     rows.continue_from(meta["spent"])
@@ -283,6 +292,13 @@ def _restore(run, config, learner, rows):
 def _save(run, config, learner, rows):
     meta = {"done": learner.done, "losses": rows.losses, "spent": rows.clock()}
     run.save_state(pack_learner(learner), meta | {"settings": settings_of(config)})
+
+# %% ../../nbs/2_encoder/03_training.ipynb #e183e68b
+def _is_due(config, done, stopped):
+    """Whether a state is to be stored: now and then, and when training stops before its end."""
+    if not config.checkpoint_every or done >= config.updates:
+        return False
+    return stopped or done % config.checkpoint_every == 0
 
 
 def _turn(config, learner, rows, run):
@@ -296,7 +312,7 @@ def _turn(config, learner, rows, run):
         )
     rows.spent["learn_s"] += time.perf_counter() - tick
 
-# %% ../../nbs/2_encoder/03_training.ipynb #457b1f69
+# %% ../../nbs/2_encoder/03_training.ipynb #cd7b6a67
 def train_encoder(
     config: EncoderConfig,  # settings
     data: tuple[ImageSet, ImageSet] | None = None,  # for training, held out; None: the digits
@@ -329,17 +345,15 @@ def train_encoder(
                 row = rows.add()
                 bar.set_postfix({k: f"{row[k]:.3g}" for k in ("loss", "rankme") if row[k] is not None})
             stopped = interrupted() or (run is not None and done % 20 == 0 and run.stop_requested())
-            due = config.checkpoint_every and done % config.checkpoint_every == 0
-            if run and done < config.updates and (due or (stopped and config.checkpoint_every)):
+            if run and _is_due(config, done, stopped):
                 _save(run, config, learner, rows)
             if stopped:
                 raise KeyboardInterrupt
     if run:
-        tensors = {f"net.{k}": v for k, v in learner.encoder.state_dict().items()}
-        run.save_checkpoint(tensors, {"updates": learner.done, "shape": train.shape})
+        run.save_checkpoint(_net(learner), {"updates": learner.done, "shape": train.shape})
     return learner.encoder.cpu(), rows.rows
 
-# %% ../../nbs/2_encoder/03_training.ipynb #f4b1a7fd
+# %% ../../nbs/2_encoder/03_training.ipynb #1d3cddc9
 def load_encoder(
     run: Run,  # a finished run of kind "encoder"
     name: str = "last",  # of the checkpoint
@@ -355,7 +369,22 @@ def load_encoder(
     encoder.load_state_dict(_weights(tensors))
     return encoder
 
+# %% ../../nbs/2_encoder/03_training.ipynb #63b6411d
+def _judge(run, task):
+    """Measure the embeddings of held-out images and store them."""
+    (train, held), encoder = task.load(), load_encoder(run)
+    x, y = encoder.embed(train.images), encoder.embed(held.images)
+    tensors = {"x": y, "labels": held.labels}
+    save_tensors(run.path / "embeddings.safetensors", tensors, {"classes": held.classes})
+    found = judge(x, train.labels, y, held.labels)
+    run.write_json("evaluation", {"measures": found, "heat": heat_map(y, held.labels)})
 
+
+def _results(run):
+    measures = run.read_json("evaluation")["measures"]
+    return [Result({"measure": k}, np.array([np.nan if v is None else v])) for k, v in measures.items()]
+
+# %% ../../nbs/2_encoder/03_training.ipynb #f3765325
 class EncoderTrainer:
     "Trains encoders on images."
 
@@ -381,17 +410,11 @@ class EncoderTrainer:
 
     def judge(self, run, task):
         "Measure the embeddings of held-out images and store them."
-        (train, held), encoder = task.load(), load_encoder(run)
-        x, y = encoder.embed(train.images), encoder.embed(held.images)
-        tensors = {"x": y, "labels": held.labels}
-        save_tensors(run.path / "embeddings.safetensors", tensors, {"classes": held.classes})
-        found = judge(x, train.labels, y, held.labels)
-        run.write_json("evaluation", {"measures": found, "heat": heat_map(y, held.labels)})
+        _judge(run, task)
 
     def results(self, run):
         "One result for each measure."
-        measures = run.read_json("evaluation")["measures"]
-        return [Result({"measure": k}, np.array([np.nan if v is None else v])) for k, v in measures.items()]
+        return _results(run)
 
     def load(self, run, name="last"):
         "The encoder."
@@ -402,5 +425,5 @@ class EncoderTrainer:
         updates = min(updates, config.updates)
         return replace(config, updates=updates, log_every=updates, checkpoint_every=0, device="cpu")
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #7115ab1d
 register_trainer(EncoderTrainer())

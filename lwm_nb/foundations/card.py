@@ -5,7 +5,7 @@ __all__ = ['CARD_FORMAT', 'QUICK_UPDATES', 'NO_DIGEST', 'find_runs', 'rerun_comm
            'run_quick', 'check_figures', 'add_check', 'card_figure', 'card_html', 'read_card', 'differences',
            'verify_card']
 
-# %% ../../nbs/0_foundations/14_card.ipynb #019dc849
+# %% ../../nbs/0_foundations/14_card.ipynb #27bf4641
 import base64
 import hashlib
 import io
@@ -45,6 +45,8 @@ from lwm_nb.foundations.studies import (
     train_run,
 )
 from .sweep import make_settings
+
+# %% ../../nbs/0_foundations/14_card.ipynb #635a171a
 from .tasks import Result, find_task, find_trainer, settings_of
 
 # %% ../../nbs/0_foundations/14_card.ipynb #b1cabbf4
@@ -142,7 +144,7 @@ def card_rows(
             rows.append(plain(method_row(method, [r[setting] for r in results], minutes)))
     return _sorted(rows)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #5ce524ac
+# %% ../../nbs/0_foundations/14_card.ipynb #2d88cc1c
 CARD_FORMAT = 2
 
 
@@ -179,7 +181,7 @@ def _check_task(run, first):
     if _results(run).keys() != _results(first).keys():
         raise ValueError(f"{names} were judged in other settings: judge them alike")
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #de734a34
 def _check_alike(runs):
     """ValueError for runs that one table cannot show."""
     first = {}
@@ -248,7 +250,7 @@ def rerun_interval(
     ends = x.mean(), x.mean() - half, x.mean() + half
     return tuple(math.exp(v) if log else float(v) for v in ends)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #d9a17c25
+# %% ../../nbs/0_foundations/14_card.ipynb #a54a6803
 QUICK_UPDATES = 1_600
 
 
@@ -277,7 +279,7 @@ def _quick_run(job):
     figures |= {label: float(last[k]) for k, label in labels.items()}
     return {"seed": job.config.seed, "figures": figures, "weights": _weights(run)}
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #e532e59d
 def run_quick(
     check: dict,  # of a card: methods, seeds, options
     card: dict,  # whose task and trainer
@@ -303,7 +305,7 @@ def run_quick(
             raise RuntimeError(f"{len(failed)} of {len(jobs)} short runs failed: {'; '.join(failed)}")
         return [{"method": job.method, **outcome.result} for job, outcome in zip(jobs, outcomes, strict=True)]
 
-# %% ../../nbs/0_foundations/14_card.ipynb #c2f3b717
+# %% ../../nbs/0_foundations/14_card.ipynb #8456a73a
 def check_figures(
     check: dict,  # of a card
 ) -> list[dict]:  # one a method and figure: method, figure, n, log, mean, low, high
@@ -321,7 +323,7 @@ def check_figures(
         rows.append(row | {"mean": mean, "low": low, "high": high})
     return rows
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #4502b226
 def add_check(
     card: dict,  # of `make_card`
     seeds: int = 5,  # short runs of each method, at least 3
@@ -388,7 +390,7 @@ def _result_table(card, metric):
     ]
     return _table(head, cells, ["" if row["seeds"] else "oracle" for row in rows])
 
-# %% ../../nbs/0_foundations/14_card.ipynb #10026c8e
+# %% ../../nbs/0_foundations/14_card.ipynb #8ea2b431
 def _settings_table(card):
     """Settings that differ from those of a preset, the others in one line, and the preset's name."""
     trainer, task, _ = _from_stored(card["runs"][0])
@@ -418,7 +420,7 @@ def _cost_table(runs, counter):
     head = f"run,method,seed,{counter},wall minutes,CPU minutes,started (UTC),git revision"
     return _table(head.split(","), rows)
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #0e8bb270
 def _machine_rows(environments):
     """One row a property; several values where runs differ."""
     left_out = ("packages", "started", "wall_s", "cpu_s", "git_revision")
@@ -464,7 +466,7 @@ def card_figure(
         learning_curves(curves, levels, xlabel=AXES.get(counter, counter), ylabel=label, ax=ax, logy=positive)
     return fig
 
-# %% ../../nbs/0_foundations/14_card.ipynb #cfc7db08
+# %% ../../nbs/0_foundations/14_card.ipynb #f8beb250
 NO_DIGEST = "0" * 64
 
 
@@ -504,7 +506,7 @@ def _what(card):
     settings = ", ".join(f"{k.replace('_', ' ')} {_text(v)}" for k, v in task.items() if k != "name")
     return f"{len(runs)} training{'s' * (len(runs) > 1)} ({seeds}), {how}. Task: {task['name']}, {settings}."
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #e5f5f074
 def _check_part(card):
     check = card["check"]
     if not check:
@@ -615,7 +617,7 @@ def read_card(
         raise ValueError(f"{path} cannot be used: {error}") from None
     return card
 
-# %% ../../nbs/0_foundations/14_card.ipynb #6b5bb605
+# %% ../../nbs/0_foundations/14_card.ipynb #3570a45c
 def differences(
     there: dict,  # environment of a card's quick profile
     here: dict | None = None,  # None: of this process
@@ -629,7 +631,7 @@ def differences(
         if v != flat[1].get(k)
     ]
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #f2fb8178
 def _compare(stored, old, new):
     """A row of the verification: one figure of one method, in the card and here."""
     figure = stored["figure"]

@@ -181,7 +181,7 @@ def write_state(
         with suppress(OSError):
             _prune(folder)
 
-# %% ../../nbs/0_foundations/04_checkpoints.ipynb #4257f039
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #92823f89
 class Parts(Mapping):
     "The parts of a state, read from the disk when they are asked for."
 
@@ -213,7 +213,7 @@ class State:
     parts: Parts  # what does not change: {name: {key: tensor}}
     rows: dict  # mark of the metrics
 
-
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #0798a800
 def _check_part(path, crc):
     if check_tensors(path)["crc32"] != crc:
         raise ValueError(f"{path} belongs to another state")

@@ -61,7 +61,7 @@ def _as_class(value, hint):
         return hint(value)
     return value if isinstance(value, hint) and not (hint is int and isinstance(value, bool)) else NO
 
-# %% ../../nbs/0_foundations/03_config.ipynb #3dc2c448
+# %% ../../nbs/0_foundations/03_config.ipynb #d2791e0d
 def _as_tuple(value, args, where):
     if not isinstance(value, (list, tuple)):
         return NO
@@ -84,7 +84,7 @@ def _as_union(value, args, where):
             return _convert(value, option, where)
     return NO
 
-
+# %% ../../nbs/0_foundations/03_config.ipynb #1c3f5e49
 def _convert(value, hint, where):
     """Value of the type that a field asks for; TypeError that names the field."""
     origin, args = typing.get_origin(hint), typing.get_args(hint)

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['NO_LOCKS', 'error_reason', 'write_atomic', 'did_you_mean', 'append_row', 'read_rows', 'mark_rows', 'marked_rows',
-           'LockedError', 'lock_owner', 'now', 'hold_lock', 'interrupts_later']
+           'now', 'LockedError', 'lock_owner', 'hold_lock', 'interrupts_later']
 
 # %% ../../nbs/0_foundations/02_files.ipynb #f918dce4
 import csv
@@ -117,7 +117,7 @@ def _inspect(path):
         rest = file.read(size - end)
     return (next(csv.reader([header.decode()])) if end else None), end, rest
 
-# %% ../../nbs/0_foundations/02_files.ipynb #a23f7830
+# %% ../../nbs/0_foundations/02_files.ipynb #f0edbe37
 def append_row(
     path: str | Path,  # csv file, made when it does not exist
     row: Mapping,  # value by column: number, bool, one-line string or None
@@ -143,7 +143,7 @@ def append_row(
         warnings.warn(f"{path}: removed a half-written last line, {rest[:60]!r}", stacklevel=2)
     _write_at(path, end, data)
 
-
+# %% ../../nbs/0_foundations/02_files.ipynb #3406b2e5
 def _write_at(path, end, data):
     """Put data at a place of a file and cut off what is behind; a part that is written is taken back."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
@@ -205,6 +205,11 @@ def marked_rows(
         raise ValueError(f"{path} has other rows than at the time of that state")
     return data
 
+# %% ../../nbs/0_foundations/02_files.ipynb #0ba677d6
+def now() -> str:  # such as 2026-11-26T07:10:00+00:00
+    "The time in UTC, to the second."
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
 # %% ../../nbs/0_foundations/02_files.ipynb #a5fb1d2f
 class LockedError(RuntimeError):
     """Another process writes to this run folder."""
@@ -243,12 +248,7 @@ def lock_owner(
         except OSError:
             return None
 
-# %% ../../nbs/0_foundations/02_files.ipynb #24a008ec
-def now() -> str:  # such as 2026-11-26T07:10:00+00:00
-    "The time in UTC, to the second."
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
+# %% ../../nbs/0_foundations/02_files.ipynb #eb194259
 def _acquire(path, patience):
     """A held lock and its file: of the operating system, or a soft one where it has none."""
     wait = -1 if patience == math.inf else patience
@@ -266,7 +266,7 @@ def _acquire(path, patience):
     lock.acquire()
     return lock, None
 
-
+# %% ../../nbs/0_foundations/02_files.ipynb #c06ad6a8
 @contextmanager
 def hold_lock(
     path: str | Path,  # lock file, made when it does not exist; it stays when the lock is gone

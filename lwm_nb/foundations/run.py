@@ -43,7 +43,7 @@ from lwm_nb.foundations.files import (
     write_atomic,
 )
 
-# %% ../../nbs/0_foundations/05_run.ipynb #d219a695
+# %% ../../nbs/0_foundations/05_run.ipynb #7763e9dd
 PACKAGES = ("lwm_nb", "torch", "numpy", "gymnasium", "numba", "pandas", "safetensors")
 
 
@@ -78,7 +78,7 @@ def _git_revision():
             "+" if git("status", "--porcelain", "--untracked-files=no") else ""
         )
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #664deb09
 def environment() -> dict:  # versions, git revision, machine and threads, JSON-able
     """Describe where this process runs; what cannot be found out is None."""
     return {
@@ -137,7 +137,7 @@ def upgrade(
         return kind, {"method": config["loss"], "task": task, "settings": settings}
     return kind, config
 
-# %% ../../nbs/0_foundations/05_run.ipynb #23f63eb3
+# %% ../../nbs/0_foundations/05_run.ipynb #dd063319
 @dataclasses.dataclass(frozen=True, eq=False)
 class Run:
     """One training run, stored in one folder. Make it with Run.create or Run.load."""
@@ -169,7 +169,7 @@ class Run:
         kind, config = stored["kind"], stored["config"]
         return cls(path, *(upgrade(kind, config) if stored["format"] == 1 else (kind, config)))
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #d2c0f82b
 @patch(cls_method=True)
 def create(
     cls: Run,
@@ -314,7 +314,7 @@ def stop_requested(self: Run) -> bool:
     "Whether a stop was asked for; forgotten when recording begins and ends."
     return (self.path / "stop").exists()
 
-# %% ../../nbs/0_foundations/05_run.ipynb #75b8ee2a
+# %% ../../nbs/0_foundations/05_run.ipynb #61fdc4ef
 @patch
 def states(self: Run) -> list[int]:
     "Numbers of the states from which training can be resumed, oldest first."
@@ -347,7 +347,7 @@ def _refuse_finished(self: Run):
     if _read_status(self.path)["status"] == "finished":
         raise ValueError(f"{self.path} has finished: its rows and weights stay; train in another folder")
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #1c688a41
 @patch
 def restore_state(self: Run) -> tuple[dict, dict, Parts] | None:  # tensors, meta, parts by name
     """Bring the folder back to its newest whole state; later rows of metrics go: they will come again.
@@ -367,7 +367,7 @@ def restore_state(self: Run) -> tuple[dict, dict, Parts] | None:  # tensors, met
         metrics.unlink(missing_ok=True)
     return (state.tensors, state.meta, state.parts) if state else None
 
-# %% ../../nbs/0_foundations/05_run.ipynb #aa2ec794
+# %% ../../nbs/0_foundations/05_run.ipynb #5677001d
 @patch
 def _add_cost(self: Run, wall, cpu):
     known = (self.path / "environment.json").is_file()
@@ -389,7 +389,7 @@ def _end(self: Run, status, error, wall, cpu):
     except (OSError, ValueError) as trouble:
         warnings.warn(f"{self.path}: could not note that the run {status} ({trouble})", stacklevel=4)
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #81868a48
 @patch
 @contextmanager
 def recording(self: Run) -> Iterator[Run]:

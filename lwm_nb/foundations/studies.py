@@ -185,7 +185,7 @@ def read_run(
         why = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{run.path} holds a run of kind {run.kind!r} that cannot be used: {why}") from None
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #63c458cf
+# %% ../../nbs/0_foundations/12_studies.ipynb #5c4b4f2f
 def _train(run, trainer, task, config, resume, log):
     with run.recording():
         trainer.train(run, task, config, resume=resume, log=log)
@@ -223,7 +223,7 @@ def resume_run(
     run.drop_states()
     return run
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #63323138
 def judge_run(
     run: Run,  # of `train_run`
     **options,  # of the trainer's `judge`, for example episodes
@@ -274,7 +274,7 @@ def same_work(
     ours = result_settings(trainer, its_task, its_config)
     return differing(ours, result_settings(trainer, task, config))
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #62589a27
+# %% ../../nbs/0_foundations/12_studies.ipynb #46cfc875
 @dataclass(frozen=True)
 class Job:
     "One run of a study."
@@ -286,7 +286,7 @@ class Job:
     trainer: Any  # what trains
     options: dict = field(default_factory=dict)  # of the judgement, for example episodes
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #99721022
 def _put_aside(path):
     path.rename(path.with_name(f"{path.name}.unfinished-{int(time.time() * 1e3)}"))
 
@@ -318,7 +318,7 @@ def _run_once(job):
     job.trainer.judge(run, job.task, **job.options)
     return outcome
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #428c266f
 def run_job(
     job: Job,  # what to run
     patience: float = 0.1,  # seconds to wait for another process that has it in hand
@@ -462,7 +462,7 @@ def method_row(
         "cpu_min": np.mean(cpu_min) if len(cpu_min) else np.nan,
     }
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #e1cdda4a
+# %% ../../nbs/0_foundations/12_studies.ipynb #8d1beaad
 def study_runs(
     root: str | Path,  # folder of a study
 ) -> list[Run]:  # in the order of their names
@@ -481,7 +481,7 @@ def group_runs(
     "Runs that differ in the seed alone, by method; where a name has several settings, what differs is added."
     groups = {}
     for run in runs:
-        settings = result_settings(*read_run(run))
+        settings = result_settings(*read_run(run), effective=True)
         settings.pop(("settings", "seed"), None)
         key = run.config["method"], json.dumps(list(settings.items()))
         groups.setdefault(key, (settings, []))[1].append(run)
@@ -549,7 +549,7 @@ def oracle_rows(
             rows.append(method_row(name, [found]) | {"seeds": 0, "cpu_min": 0.0})
     return pd.DataFrame(rows)
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #bb117175
+# %% ../../nbs/0_foundations/12_studies.ipynb #c1932ccc
 def study_curves(
     root: str | Path,  # folder of a study
     against: str | None = None,  # x axis, a column of metrics.csv; None: what the trainer counts
@@ -567,7 +567,7 @@ def study_curves(
             out[name] = (x, np.stack([t[y_name].to_numpy(dtype=float)[:length] for t in tables]))
     return out
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #572df4e9
 AXES = {"frames": "environment steps", "updates": "updates", "cpu_s": "seconds of one core"}
 
 

@@ -66,7 +66,7 @@ def grid(
         raise ValueError(f"the grid is empty: {empty[0]} has no value, give it at least one")
     return pd.DataFrame(rows, dtype=object)
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #053e3ec9
+# %% ../../nbs/0_foundations/13_sweep.ipynb #d9ab445e
 def make_settings(
     trainer,  # whose settings
     task,  # what is trained on; may have defaults of its own for the trainer
@@ -92,7 +92,7 @@ def _cells(row, task, trainer):
         out[name] = value
     return out
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #77ff04e6
 def _read_row(row, task, trainer, number):
     """Task and settings of a row; ValueError or TypeError for what is wrong in it."""
     try:
@@ -108,7 +108,7 @@ def _read_row(row, task, trainer, number):
         raise type(error)(f"row {number} of the grid: {error}") from None
     return task, config
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #e28c5370
+# %% ../../nbs/0_foundations/13_sweep.ipynb #9a393f70
 def _value(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -132,7 +132,7 @@ def _label(row, columns):
     cells = {k: row[k] for k in columns if not pd.isna(row[k])}
     return " ".join(f"{k}={_value(v)}" for k, v in cells.items()) or "all"
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #82e3e5d2
 def sweep_jobs(
     table: pd.DataFrame,  # one row a run; an empty field takes the default of the preset
     out: str | Path,  # folder of the sweep
@@ -221,7 +221,7 @@ def progress_line(
     ]
     return f"{len(table)} runs: {', '.join(parts)}; {100 * table.done.mean():.0f} % done, {guess}"
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #5dc5b432
+# %% ../../nbs/0_foundations/13_sweep.ipynb #3e78a2f9
 def sweep_table(
     jobs: list[Job],  # of `sweep_jobs`
 ) -> pd.DataFrame:  # one row a run: run, setting, seed, status, error, …
@@ -236,7 +236,7 @@ def sweep_table(
     table["error"] = pd.Series(errors, dtype=object)
     return table
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #7ef1e40d
 def _to_do(jobs, redo_failed):
     """Jobs that are to be run; ValueError when one's folder holds something else."""
     todo = []
@@ -253,7 +253,7 @@ def _to_do(jobs, redo_failed):
         todo.append(job)
     return todo
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #aabd085e
 def sweep(
     table: pd.DataFrame,  # one row a run, see `grid`
     out: str | Path,  # folder of the sweep; what is done in it is not done again

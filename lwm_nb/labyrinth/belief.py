@@ -53,7 +53,7 @@ def enumerate_mazes(
     passages.flags.writeable = probability.flags.writeable = False
     return passages, probability
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #899a1ffe
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #4f97c65e
 @dataclass(frozen=True)
 class Maps:
     "All occurrences of connected sets of cells in mazes, by maze and set, and the distinct maps they make."
@@ -343,7 +343,7 @@ class BayesOptimal(MapPolicy):
             raise ValueError(f"Labyrinth {strange} cannot have been carved by `carve`: no such map is known.")
         return action
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #c761622e
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #667cd5a2
 @compiled
 def _walk(passages, begin, maze, cells, key, offset, move, epsilon, size, steps):
     count = size * size

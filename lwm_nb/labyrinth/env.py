@@ -4,15 +4,16 @@
 __all__ = ['LEFT', 'DOWN', 'RIGHT', 'UP', 'MOVES', 'ACTION_NAMES', 'MIN_SIZE', 'MAX_SIZE', 'PALETTE', 'HEAT', 'ENV_ID',
            'check_settings', 'carve', 'check_passages', 'check_positions', 'heat_colours', 'draw_maze', 'check_action',
            'check_options', 'maze_text', 'Labyrinth', 'compiled', 'next_bits', 'next_below', 'carve_into',
-           'carve_batch', 'LabyrinthVectorEnv', 'for_each']
+           'carve_batch', 'LabyrinthVectorEnv', 'for_each', 'random_states', 'check_mask']
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #cb8fbc82
+# %% ../../nbs/3_labyrinth/00_env.ipynb #24c63584
 import itertools
 import operator
 
 import gymnasium as gym
 import numba
 import numpy as np
+from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -82,7 +83,21 @@ def carve(
         passages[row + MOVES[action][0], col + MOVES[action][1], (action + 2) % 4] = True
     return passages
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #068e16ad
+# %% ../../nbs/3_labyrinth/00_env.ipynb #12e0dfb6
+def _reachable(passages):
+    """Cells that can be reached from the cell (0, 0): (..., n, n) bool."""
+    reached = np.zeros(passages.shape[:-1], bool)
+    reached[..., 0, 0] = True
+    before = 0
+    while reached.sum() > before:
+        before = reached.sum()
+        reached[..., :, 1:] |= reached[..., :, :-1] & passages[..., :-1, RIGHT]
+        reached[..., :, :-1] |= reached[..., :, 1:] & passages[..., 1:, LEFT]
+        reached[..., 1:, :] |= reached[..., :-1, :] & passages[..., :-1, :, DOWN]
+        reached[..., :-1, :] |= reached[..., 1:, :] & passages[..., 1:, :, UP]
+    return reached
+
+
 def check_passages(
     passages: np.ndarray,  # (..., n, n, 4), bool or 0/1
     size: int,  # the n that it has to have
@@ -102,15 +117,7 @@ def check_passages(
     sides = (passages[..., :-1, RIGHT] == passages[..., 1:, LEFT]).all()
     if not (sides and (passages[..., :-1, :, DOWN] == passages[..., 1:, :, UP]).all()):
         raise ValueError("passages open one way only: a cell and its neighbour have to agree on each wall.")
-    reached = np.zeros(passages.shape[:-1], bool)
-    reached[..., 0, 0] = True
-    before = 0
-    while reached.sum() > before:
-        before = reached.sum()
-        reached[..., :, 1:] |= reached[..., :, :-1] & passages[..., :-1, RIGHT]
-        reached[..., :, :-1] |= reached[..., :, 1:] & passages[..., 1:, LEFT]
-        reached[..., 1:, :] |= reached[..., :-1, :] & passages[..., :-1, :, DOWN]
-        reached[..., :-1, :] |= reached[..., 1:, :] & passages[..., 1:, :, UP]
+    reached = _reachable(passages)
     if not reached.all():
         raise ValueError(
             "passages cut some cells off: every cell has to be reachable, or no episode can finish."
@@ -158,7 +165,52 @@ def heat_colours(
     colours = HEAT[below] * (1 - part) + HEAT[below + 1] * part
     return np.where(known[..., None], colours, PALETTE["paper"])
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #94dad010
+# %% ../../nbs/3_labyrinth/00_env.ipynb #fd474c82
+def _cell_colours(n, visited, heat, heat_range, fog):
+    """Colour of each cell (n, n, 3) uint8, and whether its walls are drawn (n, n) bool."""
+    colours = np.broadcast_to(np.array(PALETTE["paper"], float), (n, n, 3)).copy()
+    if heat is not None:
+        colours = heat_colours(heat, heat_range)
+    elif visited is not None:
+        colours[np.asarray(visited, bool)] = PALETTE["visited"]
+    seen = np.ones((n, n), bool)
+    if fog:
+        seen = np.zeros((n, n), bool) if visited is None else np.asarray(visited, bool)
+        colours[~seen] = PALETTE["fog"]
+    return colours.round().astype(np.uint8), seen
+
+
+class _Canvas:
+    """A picture of n×n cells with a margin, and what can be drawn on it."""
+
+    def __init__(self, n, scale, wall):
+        self.scale, self.margin = scale, scale // 6 + wall
+        self.pixels = np.empty((n * scale + 2 * self.margin, n * scale + 2 * self.margin, 3), np.uint8)
+        self.pixels[:] = PALETTE["paper"]
+
+    def box(self, top, left, bottom, right, width, colour):
+        before = self.margin - width // 2
+        self.pixels[top + before : bottom + before + width, left + before : right + before + width] = colour
+
+    def cell(self, row, col):
+        top, left = self.margin + row * self.scale, self.margin + col * self.scale
+        return self.pixels[top : top + self.scale, left : left + self.scale]
+
+    def disc(self, row, col, radius, colour):
+        away = (np.arange(self.scale) - (self.scale - 1) / 2) ** 2
+        inside = (radius + 0.5 - np.sqrt(away[:, None] + away)).clip(0, 1)[..., None]
+        cell = self.cell(row, col)
+        cell[:] = (cell * (1 - inside) + np.array(colour) * inside).round()
+
+    def path(self, path):
+        centres = np.asarray(path) * self.scale + self.scale // 2
+        for t, (a, b) in enumerate(zip(centres[:-1], centres[1:], strict=True)):
+            (top, left), (bottom, right) = np.minimum(a, b), np.maximum(a, b)
+            fade = 0.55 * (1 - (t + 1) / len(centres))
+            colour = np.round(np.array(PALETTE["path"]) * (1 - fade) + 255 * fade)
+            self.box(top, left, bottom, right, max(1, self.scale // 7), colour)
+
+# %% ../../nbs/3_labyrinth/00_env.ipynb #376ef511
 def draw_maze(
     passages: np.ndarray,  # (n, n, 4) bool
     position: tuple | None = None,  # (row, col) of the agent
@@ -172,52 +224,22 @@ def draw_maze(
 ) -> np.ndarray:  # picture (H, W, 3) uint8
     "A picture of a maze, the agent, where it has been, and a heat map over its cells."
     n, wall = len(passages), max(2, round(scale / 9.5))
-    colours = np.broadcast_to(np.array(PALETTE["paper"], float), (n, n, 3)).copy()
-    if heat is not None:
-        colours = heat_colours(heat, heat_range)
-    elif visited is not None:
-        colours[np.asarray(visited, bool)] = PALETTE["visited"]
-    seen = np.ones((n, n), bool)
-    if fog:
-        seen = np.zeros((n, n), bool) if visited is None else np.asarray(visited, bool)
-        colours[~seen] = PALETTE["fog"]
-    margin = scale // 6 + wall
-    canvas = np.empty((n * scale + 2 * margin, n * scale + 2 * margin, 3), np.uint8)
-    canvas[:] = PALETTE["paper"]
-    colours = colours.round().astype(np.uint8)
-
-    def box(top, left, bottom, right, width, colour):
-        before = margin - width // 2
-        canvas[top + before : bottom + before + width, left + before : right + before + width] = colour
-
-    def disc(row, col, radius, colour):
-        away = (np.arange(scale) - (scale - 1) / 2) ** 2
-        inside = (radius + 0.5 - np.sqrt(away[:, None] + away)).clip(0, 1)[..., None]
-        top, left = margin + row * scale, margin + col * scale
-        cell = canvas[top : top + scale, left : left + scale]
-        cell[:] = (cell * (1 - inside) + np.array(colour) * inside).round()
-
+    colours, seen = _cell_colours(n, visited, heat, heat_range, fog)
+    canvas = _Canvas(n, scale, wall)
     for row, col in itertools.product(range(n), range(n)):
-        top, left = margin + row * scale, margin + col * scale
-        canvas[top : top + scale, left : left + scale] = colours[row, col]
+        canvas.cell(row, col)[:] = colours[row, col]
     for row, col, action in np.argwhere(~np.asarray(passages, bool) & seen[..., None]).tolist():
         top, left = (row + (action == DOWN)) * scale, (col + (action == RIGHT)) * scale
         vertical = action in (LEFT, RIGHT)
-        box(top, left, top + scale * vertical, left + scale * (not vertical), wall, PALETTE["wall"])
+        canvas.box(top, left, top + scale * vertical, left + scale * (not vertical), wall, PALETTE["wall"])
     if path is not None and len(path):
-        centres = np.asarray(path) * scale + scale // 2
-        steps = zip(centres[:-1], centres[1:], strict=True)
-        for t, (a, b) in enumerate(steps):
-            (top, left), (bottom, right) = np.minimum(a, b), np.maximum(a, b)
-            fade = 0.55 * (1 - (t + 1) / len(centres))
-            colour = np.round(np.array(PALETTE["path"]) * (1 - fade) + 255 * fade)
-            box(top, left, bottom, right, max(1, scale // 7), colour)
+        canvas.path(path)
     if position is not None:
-        disc(*position, 0.33 * scale, (255, 255, 255))
-        disc(*position, 0.27 * scale, PALETTE["agent"])
-    return canvas
+        canvas.disc(*position, 0.33 * scale, (255, 255, 255))
+        canvas.disc(*position, 0.27 * scale, PALETTE["agent"])
+    return canvas.pixels
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #ac5c11d1
+# %% ../../nbs/3_labyrinth/00_env.ipynb #f5381006
 def check_action(
     action: int,  # what the caller gave
 ) -> int:  # the same as a plain int, 0..3
@@ -233,12 +255,14 @@ def check_action(
 
 def check_options(
     options: dict | None,  # what was given to reset
+    *more: str,  # names that are known besides passages and position
 ) -> dict:  # the same, empty when there was none
     "Refuse options of `reset` that would be ignored: `ValueError`."
     options = options or {}
-    unknown = set(options) - {"passages", "position"}
+    known = "passages", "position", *more
+    unknown = set(options) - set(known)
     if unknown:
-        raise ValueError(f'reset has no option {sorted(unknown)[0]!r}: choose "passages" or "position".')
+        raise ValueError(f"reset has no option {sorted(unknown)[0]!r}: choose one of {', '.join(known)}.")
     return options
 
 
@@ -247,7 +271,7 @@ def maze_text(
     position: tuple | None = None,  # (row, col) of the agent
     visited: np.ndarray | None = None,  # (n, n) bool
 ) -> str:  # 2n+1 lines of 2n+1 characters: # wall, @ agent, . visited
-    "A maze in characters, as the paper's code prints it."
+    "A maze in characters, row by row; the paper's code prints the transpose."
     n = len(passages)
     text = np.full((2 * n + 1, 2 * n + 1), "#")
     text[1::2, 1::2] = " " if visited is None else np.where(visited, ".", " ")
@@ -257,7 +281,7 @@ def maze_text(
         text[2 * position[0] + 1, 2 * position[1] + 1] = "@"
     return "\n".join("".join(line) for line in text)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #6bf746d6
+# %% ../../nbs/3_labyrinth/00_env.ipynb #169b7a98
 class Labyrinth(gym.Env):
     "A new maze each episode, seen through four bits; visit every cell. Ermolov & Sebe 2020, section 4.1."
 
@@ -306,44 +330,48 @@ class Labyrinth(gym.Env):
         self.steps, self._done = 0, False
         return self._observe(), {}
 
-    def step(
-        self,
-        action: int,  # LEFT, DOWN, RIGHT, UP = 0, 1, 2, 3
-    ) -> tuple[
-        np.ndarray, float, bool, bool, dict
-    ]:  # observation, reward -1, terminated, truncated, empty info
-        "Try to move. `ValueError` for what is not an action, `RuntimeError` when no episode is under way."
-        action = check_action(action)
-        if self._done:
-            raise RuntimeError("No episode is under way: call reset() before step().")
-        row, col = self.position
-        if self.passages[row, col, action]:
-            down, right = MOVES[action]
-            self.position = row, col = row + down, col + right
-            if not self.visited[row, col]:
-                self.visited[row, col] = True
-                self._left -= 1
-        self.steps += 1
-        terminated = self._left == 0
-        truncated = self.steps >= self.max_steps and not terminated
-        self._done = terminated or truncated
-        return self._observe(), -1.0, terminated, truncated, {}
+# %% ../../nbs/3_labyrinth/00_env.ipynb #6005d32b
+@patch
+def step(
+    self: Labyrinth,
+    action: int,  # LEFT, DOWN, RIGHT, UP = 0, 1, 2, 3
+) -> tuple[np.ndarray, float, bool, bool, dict]:  # observation, reward -1, terminated, truncated, empty info
+    "Try to move. `ValueError` for what is not an action, `RuntimeError` when no episode is under way."
+    action = check_action(action)
+    if self._done:
+        raise RuntimeError("No episode is under way: call reset() before step().")
+    row, col = self.position
+    if self.passages[row, col, action]:
+        down, right = MOVES[action]
+        self.position = row, col = row + down, col + right
+        if not self.visited[row, col]:
+            self.visited[row, col] = True
+            self._left -= 1
+    self.steps += 1
+    terminated = self._left == 0
+    truncated = self.steps >= self.max_steps and not terminated
+    self._done = terminated or truncated
+    return self._observe(), -1.0, terminated, truncated, {}
 
-    def _observe(self):
-        bits = self.passages[self.position].astype(np.int8)
-        if self.obs_noise:
-            bits ^= self.np_random.random(4) < self.obs_noise
-        return bits
 
-    def render(self) -> str | np.ndarray | None:  # text, picture (H, W, 3) uint8, or nothing
-        "The maze as text or picture; set `heat` to (n, n) numbers to see them in the picture."
-        if self.passages is None:
-            raise RuntimeError("There is no maze yet: call reset() before render().")
-        if self.render_mode == "ansi":
-            return maze_text(self.passages, self.position, self.visited)
-        if self.render_mode == "rgb_array":
-            return draw_maze(self.passages, self.position, self.visited, self.heat)
-        return None
+@patch
+def _observe(self: Labyrinth):
+    bits = self.passages[self.position].astype(np.int8)
+    if self.obs_noise:
+        bits ^= self.np_random.random(4) < self.obs_noise
+    return bits
+
+
+@patch
+def render(self: Labyrinth) -> str | np.ndarray | None:  # text, picture (H, W, 3) uint8, or nothing
+    "The maze as text or picture; set `heat` to (n, n) numbers to see them in the picture."
+    if self.passages is None:
+        raise RuntimeError("There is no maze yet: call reset() before render().")
+    if self.render_mode == "ansi":
+        return maze_text(self.passages, self.position, self.visited)
+    if self.render_mode == "rgb_array":
+        return draw_maze(self.passages, self.position, self.visited, self.heat)
+    return None
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #11ec3f3b
 def compiled(
@@ -378,21 +406,14 @@ def next_below(
     "A uniform whole number; the bias is at most limit / 2**32."
     return np.int64(((next_bits(state, stream) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #9356f61f
+# %% ../../nbs/3_labyrinth/00_env.ipynb #78937a3c
 @compiled
-def carve_into(
-    passages: np.ndarray,  # (n*n, 4) bool, filled in place
-    size: int,  # n
-    doors: int,  # walls to remove after carving
-    state: np.ndarray,  # (2,) uint64: stream 0 is used
-) -> None:
-    "`carve`, compiled: the same process on cells numbered row by row."
+def _dig(passages, size, delta, state):
+    "Randomised depth-first search from cell 0."
     cells = size * size
-    delta = (-1, size, 1, -size)
     dug = np.zeros(cells, np.bool_)
     path = np.empty(cells, np.int64)
     choices = np.empty(4, np.int64)
-    passages[:] = False
     dug[0] = True
     path[0] = 0
     length = 1
@@ -415,21 +436,40 @@ def carve_into(
             length += 1
         else:
             length -= 1
+
+
+@compiled
+def _open_doors(passages, size, delta, doors, state):
+    "Remove so many of the inner walls that are left."
+    walls = np.empty((2 * size * size, 2), np.int64)
+    number = 0
+    for cell in range(size * size):
+        for action in (DOWN, RIGHT):
+            inside = cell // size < size - 1 if action == DOWN else cell % size < size - 1
+            if inside and not passages[cell, action]:
+                walls[number] = cell, action
+                number += 1
+    for k in range(doors):
+        other = k + next_below(state, 0, number - k)
+        cell, action = walls[other]
+        walls[other] = walls[k]
+        passages[cell, action] = True
+        passages[cell + delta[action], (action + 2) % 4] = True
+
+# %% ../../nbs/3_labyrinth/00_env.ipynb #fdeea6c3
+@compiled
+def carve_into(
+    passages: np.ndarray,  # (n*n, 4) bool, filled in place
+    size: int,  # n
+    doors: int,  # walls to remove after carving
+    state: np.ndarray,  # (2,) uint64: stream 0 is used
+) -> None:
+    "`carve`, compiled: the same process on cells numbered row by row."
+    delta = (-1, size, 1, -size)
+    passages[:] = False
+    _dig(passages, size, delta, state)
     if doors:
-        walls = np.empty((2 * cells, 2), np.int64)
-        number = 0
-        for cell in range(cells):
-            for action in (DOWN, RIGHT):
-                inside = cell // size < size - 1 if action == DOWN else cell % size < size - 1
-                if inside and not passages[cell, action]:
-                    walls[number] = cell, action
-                    number += 1
-        for k in range(doors):
-            other = k + next_below(state, 0, number - k)
-            cell, action = walls[other]
-            walls[other] = walls[k]
-            passages[cell, action] = True
-            passages[cell + delta[action], (action + 2) % 4] = True
+        _open_doors(passages, size, delta, doors, state)
 
 
 @compiled
@@ -451,7 +491,7 @@ def carve_batch(
     _carve_all(passages, size, round(braid * (size - 1) ** 2), state)
     return passages.reshape(number, size, size, 4)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #d5ac11ab
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9030b199
 @compiled
 def _move(actions, words, visited, track, size, max_steps, obs, ended, length):
     "Move everywhere. Number of episodes that ended, or -1 (nothing moved) when an action is not 0..3."
@@ -504,7 +544,7 @@ def _blur(which, words, obs_noise, state):
                 if (next_bits(state[i], 1) >> np.uint64(11)) * 2.0**-53 < obs_noise:
                     words[i] ^= np.uint32(1 << 8 * action)
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #0398a9c3
 class LabyrinthVectorEnv(VectorEnv):
     "N labyrinths in one batch of arrays and one compiled loop; the rules are those of `Labyrinth`."
 
@@ -529,13 +569,20 @@ class LabyrinthVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         n, cells = self.num_envs, self.size**2
-        self._words = np.zeros((n, cells), "<u4")
-        self._doors = self._words.view(bool).reshape(n, cells, 4)
+        self._words, self._seen = np.zeros((n, cells), "<u4"), np.zeros(n, np.uint32)
         self._visited = np.zeros((n, cells), bool)
         self._track = np.zeros((3, n), np.int64)
-        self._cell, _, self.steps = self._track
         self._everywhere, self._reward = np.ones(n, bool), np.full(n, -1, np.float32)
         self._state, self._begun = None, False
+
+    @property
+    def _doors(self):
+        return self._words.view(bool).reshape(self.num_envs, self.size**2, 4)
+
+    @property
+    def steps(self) -> np.ndarray:  # (N,) int64
+        "Steps of each episode so far; a view, only to be read."
+        return self._track[2]
 
     @property
     def passages(self) -> np.ndarray:  # (N, n, n, 4) bool
@@ -545,114 +592,14 @@ class LabyrinthVectorEnv(VectorEnv):
     @property
     def positions(self) -> np.ndarray:  # (N, 2) int64
         "Row and column of each agent."
-        return np.stack(np.divmod(self._cell, self.size), axis=1)
+        return np.stack(np.divmod(self._track[0], self.size), axis=1)
 
     @property
     def visited(self) -> np.ndarray:  # (N, n, n) bool
         "Cells that have been visited in this episode; a view, only to be read."
         return self._visited.reshape(self.num_envs, self.size, self.size)
 
-    def reset(
-        self,
-        *,
-        seed: int | None = None,  # None goes on with the random numbers that there are
-        options: dict | None = None,  # may hold "passages" (N, n, n, 4) and "position" (N, 2), or one for all
-    ) -> tuple[np.ndarray, dict]:  # observations (N, 4) int8, empty info
-        "Begin an episode everywhere. Labyrinth i depends on the seed and on i, not on N."
-        options, n = check_options(options), self.num_envs
-        if "passages" in options:
-            passages = check_passages(options["passages"], self.size)
-            passages = for_each(passages, "passages", self.passages.shape).reshape(self._doors.shape)
-        if "position" in options:
-            positions = for_each(check_positions(options["position"], self.size), "position", (n, 2))
-        if seed is not None or self._state is None:
-            entropy = np.random.SeedSequence(None if seed is None else check_seed(seed))
-            self._state = entropy.generate_state(2 * n, np.uint64).reshape(n, 2)
-        obs = self._restart(self._everywhere, np.empty(n, np.uint32))
-        if "passages" in options:
-            self._doors[:] = passages
-        if "position" in options:
-            self._cell[:] = positions @ (self.size, 1)
-            self._visited[:] = False
-            self._visited[np.arange(n), self._cell] = True
-        obs[:] = self._words[np.arange(n), self._cell]
-        if self.obs_noise:
-            _blur(self._everywhere, obs, self.obs_noise, self._state)
-        self._begun = True
-        return obs.view(np.int8).reshape(n, 4), {}
-
-    def _restart(self, which, obs):
-        removed, anywhere = round(self.braid * (self.size - 1) ** 2), self.start == "random"
-        _begin(
-            which, self._doors, self._words, self._visited, self._track, self.size, removed, anywhere,
-            self._state, obs,
-        )  # fmt: skip
-        return obs
-
-    def state(self) -> dict:  # arrays by name, copies
-        "All that decides what happens from here on: mazes, where everyone is and has been, random numbers."
-        if not self._begun:
-            raise RuntimeError("No episode is under way: call reset() before state().")
-        names = "_words", "_visited", "_track", "_state"
-        return {name.lstrip("_"): getattr(self, name).copy() for name in names}
-
-    def load_state(
-        self,
-        state: dict,  # of `state` of an environment with the same settings
-    ):
-        "Go on where another one stood; `ValueError` when the arrays do not fit."
-        for name, like in (
-            ("words", self._words), ("visited", self._visited), ("track", self._track),
-            ("state", np.empty((self.num_envs, 2), np.uint64)),
-        ):  # fmt: skip
-            found = state.get(name)
-            if getattr(found, "shape", None) != like.shape or found.dtype != like.dtype:
-                raise ValueError(
-                    f"the state's {name!r} is not {like.dtype} of shape {like.shape}: "
-                    "it is of another environment, make one with the same num_envs and size."
-                )
-        self._words[:], self._visited[:], self._track[:] = state["words"], state["visited"], state["track"]
-        self._state, self._begun = state["state"].copy(), True
-
-    def step(
-        self,
-        actions: np.ndarray,  # (N,) whole numbers 0..3
-    ) -> tuple[
-        np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict
-    ]:  # obs, reward, terminated, truncated, info
-        """Move in all labyrinths; where an episode ends, the next one begins.
-
-        info: `final_obs` (N, 4) int8, what the step led to before any new beginning; `_final_obs` (N,) bool,
-        where an episode ended; `episode_length` (N,) int64, its steps, 0 elsewhere.
-        """
-        actions, n = np.asarray(actions), self.num_envs
-        if actions.shape != (n,) or actions.dtype.kind not in "iu":
-            raise ValueError(
-                f"actions have shape {actions.shape} and type {actions.dtype}: "
-                f"give {n} whole numbers, shape ({n},)."
-            )
-        if not self._begun:
-            raise RuntimeError("No episode is under way: call reset() before step().")
-        obs, ended, length = np.empty((2, n), np.uint32), np.empty((3, n), bool), np.empty(n, np.int64)
-        count = _move(
-            actions.astype(np.int64, copy=False), self._words, self._visited, self._track, self.size,
-            self.max_steps, obs, ended, length,
-        )  # fmt: skip
-        if count < 0:
-            wrong = np.flatnonzero((actions < 0) | (actions > 3))[0]
-            raise ValueError(f"actions[{wrong}] is {actions[wrong]}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
-        if self.obs_noise:
-            _blur(self._everywhere, obs[1], self.obs_noise, self._state)
-            obs[0] = obs[1]
-        if count:
-            self._restart(ended[2], obs[0])
-            if self.obs_noise:
-                _blur(ended[2], obs[0], self.obs_noise, self._state)
-        bits = obs.view(np.int8).reshape(2, n, 4)
-        info = {"final_obs": bits[1], "_final_obs": ended[2], "episode_length": length}
-        return bits[0], self._reward.copy(), ended[0], ended[1], info
-
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #c09a994d
 def for_each(
     given: np.ndarray,  # one array for each labyrinth, or one for all
     name: str,  # for the error
@@ -662,6 +609,155 @@ def for_each(
     if given.shape not in (shape, shape[1:]):
         raise ValueError(f"{name} has shape {given.shape}: give {shape}, or {shape[1:]} for all.")
     return np.broadcast_to(given, shape)
+
+
+def random_states(
+    seed: int | list | None,  # one for all, one for each, or None for what the operating system gives
+    number: int,  # labyrinths
+) -> np.ndarray:  # (number, 2) uint64: two streams each
+    "Beginnings of the random streams; labyrinth i of a list has those of labyrinth 0 of a single seed."
+    if isinstance(seed, (list, tuple, np.ndarray)):
+        if len(seed) != number:
+            raise ValueError(f"{len(seed)} seeds for {number} labyrinths: give one for each, or one for all.")
+        return np.concatenate([random_states(int(one), 1) for one in seed])
+    entropy = np.random.SeedSequence(None if seed is None else check_seed(seed))
+    return entropy.generate_state(2 * number, np.uint64).reshape(number, 2)
+
+# %% ../../nbs/3_labyrinth/00_env.ipynb #15a48c11
+@patch
+def reset(
+    self: LabyrinthVectorEnv,
+    *,
+    seed: int | list | None = None,  # None goes on with the random numbers that there are
+    options: dict
+    | None = None,  # passages (N, n, n, 4), position (N, 2), or one for all; reset_mask (N,) bool
+) -> tuple[np.ndarray, dict]:  # observations (N, 4) int8, empty info
+    "Begin an episode everywhere, or where the mask says. Labyrinth i depends on the seed and on i, not on N."
+    options, n = check_options(options, "reset_mask"), self.num_envs
+    which = check_mask(options.get("reset_mask"), n, self._begun)
+    if "passages" in options:
+        passages = check_passages(options["passages"], self.size)
+        passages = for_each(passages, "passages", self.passages.shape).reshape(self._doors.shape)
+    if "position" in options:
+        positions = for_each(check_positions(options["position"], self.size), "position", (n, 2))
+    if seed is not None or self._state is None:
+        fresh = random_states(seed, n)
+        self._state = fresh if self._state is None else np.where(which[:, None], fresh, self._state)
+    self._restart(which, self._seen)
+    if "passages" in options:
+        self._doors[which] = passages[which]
+    if "position" in options:
+        self._track[0, which] = (positions @ (self.size, 1))[which]
+        self._visited[which] = False
+        self._visited[np.flatnonzero(which), self._track[0, which]] = True
+    self._seen[which] = self._words[np.flatnonzero(which), self._track[0, which]]
+    if self.obs_noise:
+        _blur(which, self._seen, self.obs_noise, self._state)
+    self._begun = True
+    return self._seen.copy().view(np.int8).reshape(n, 4), {}
+
+
+@patch
+def _restart(self: LabyrinthVectorEnv, which, obs):
+    removed, anywhere = round(self.braid * (self.size - 1) ** 2), self.start == "random"
+    _begin(
+        which, self._doors, self._words, self._visited, self._track, self.size, removed, anywhere,
+        self._state, obs,
+    )  # fmt: skip
+
+
+def check_mask(
+    mask: np.ndarray | None,  # what was given; None: everywhere
+    number: int,  # labyrinths
+    begun: bool,  # episodes are under way
+) -> np.ndarray:  # (number,) bool
+    "Where to begin anew: `ValueError` for another shape, or for a part when nothing has begun."
+    if mask is None:
+        return np.ones(number, bool)
+    mask = np.asarray(mask)
+    if mask.shape != (number,) or mask.dtype != bool or not mask.any():
+        raise ValueError(f"reset_mask is {mask!r}: give {number} times True or False, at least one True.")
+    if not (begun or mask.all()):
+        raise ValueError(
+            "reset_mask leaves labyrinths out in which nothing has begun: reset all of them first."
+        )
+    return mask
+
+# %% ../../nbs/3_labyrinth/00_env.ipynb #19dc13b6
+@patch
+def state(self: LabyrinthVectorEnv) -> dict:  # arrays by name, copies
+    "All that decides what happens from here on: mazes, where everyone is and has been, random numbers."
+    if not self._begun:
+        raise RuntimeError("No episode is under way: call reset() before state().")
+    names = "_words", "_visited", "_track", "_seen", "_state"
+    return {name.lstrip("_"): getattr(self, name).copy() for name in names}
+
+
+@patch
+def load_state(
+    self: LabyrinthVectorEnv,
+    state: dict,  # of `state` of an environment with the same settings
+):
+    "Continue where another one stood; `ValueError` when the arrays do not fit."
+    for name, like in (
+        ("words", self._words), ("visited", self._visited), ("track", self._track), ("seen", self._seen),
+        ("state", np.empty((self.num_envs, 2), np.uint64)),
+    ):  # fmt: skip
+        found = state.get(name)
+        if getattr(found, "shape", None) != like.shape or found.dtype != like.dtype:
+            raise ValueError(
+                f"the state's {name!r} is not {like.dtype} of shape {like.shape}: "
+                "it is of another environment, make one with the same num_envs and size."
+            )
+    for name in ("words", "visited", "track", "seen"):
+        getattr(self, f"_{name}")[:] = state[name]
+    self._state, self._begun = state["state"].copy(), True
+
+# %% ../../nbs/3_labyrinth/00_env.ipynb #8fca5308
+@patch
+def step(
+    self: LabyrinthVectorEnv,
+    actions: np.ndarray,  # (N,) whole numbers 0..3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:  # obs, reward, terminated, truncated, info
+    """Move in all labyrinths; where an episode ends, the next one begins.
+
+    info: `_final_obs` (N,) bool, where an episode ended; `episode_length` (N,) int64, its steps, 0 elsewhere; and in
+    steps in which one ended `final_obs` (N, 4) int8, what it saw last, 0 elsewhere, and `final_info`.
+    """
+    actions, n = self._checked(actions), self.num_envs
+    obs, ended, length = np.empty((2, n), np.uint32), np.empty((3, n), bool), np.empty(n, np.int64)
+    count = _move(
+        actions, self._words, self._visited, self._track, self.size, self.max_steps, obs, ended, length
+    )
+    if count < 0:
+        wrong = np.flatnonzero((actions < 0) | (actions > 3))[0]
+        raise ValueError(f"actions[{wrong}] is {actions[wrong]}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
+    if self.obs_noise:
+        _blur(self._everywhere, obs[1], self.obs_noise, self._state)
+        obs[0] = obs[1]
+    info = {"_final_obs": ended[2], "episode_length": length}
+    if count:
+        self._restart(ended[2], obs[0])
+        if self.obs_noise:
+            _blur(ended[2], obs[0], self.obs_noise, self._state)
+        info["final_obs"] = np.where(ended[2], obs[1], 0).view(np.int8).reshape(n, 4)
+        info["final_info"] = {"episode_length": length, "_episode_length": ended[2]}
+        info["_final_info"] = ended[2]
+    self._seen[:] = obs[0]
+    return obs[0].view(np.int8).reshape(n, 4), self._reward.copy(), ended[0], ended[1], info
+
+
+@patch
+def _checked(self: LabyrinthVectorEnv, actions):
+    actions = np.asarray(actions)
+    if actions.shape != (self.num_envs,) or actions.dtype.kind not in "iu":
+        raise ValueError(
+            f"actions have shape {actions.shape} and type {actions.dtype}: "
+            f"give {self.num_envs} whole numbers, shape ({self.num_envs},)."
+        )
+    if not self._begun:
+        raise RuntimeError("No episode is under way: call reset() before step().")
+    return actions.astype(np.int64, copy=False)
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #c98dc67d
 ENV_ID = "lwm_nb/Labyrinth-v0"
