@@ -11,7 +11,7 @@ export OPENBLAS_NUM_THREADS ?= 1
 export MKL_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check lab play bench notebooks readme export format clean needs-venv
+.PHONY: help run test check lab play bench site notebooks readme export format clean needs-venv
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,11 +36,15 @@ bench: $(STAMP)  ## how fast environment, learner, whitening transforms and the 
 	@$(PY) -c "from lwm_nb.whitening.bench import bench_table, bench_transforms; print(bench_table(bench_transforms()))"
 	@$(PY) tools/bench_play.py
 
+site: $(STAMP)  ## a static site of all notebooks in _site/, with search and all functions; links are checked
+	@$(PY) tools/site_builder.py $(ARGS)
+
 notebooks: $(STAMP)  ## execute the library notebooks in place, in reading order
 	@$(PY) tools/nb.py execute
 
-readme: needs-venv  ## README.md from nbs/index.ipynb
+readme: needs-venv  ## README.md from nbs/index.ipynb, nbs/FUNCTIONS.md from all notebooks
 	@$(PY) tools/nb.py readme
+	@$(PY) tools/nb.py functions
 
 export: needs-venv  ## lwm_nb/ from the notebooks
 	@.venv/bin/nbdev_export

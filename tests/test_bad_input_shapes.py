@@ -1,8 +1,10 @@
 """What every transform, loss, network and reader of chapters 1, 2 and 6 says to what it cannot take."""
 
+import inspect
 import io
 import json
 import tarfile
+import warnings
 
 import gymnasium
 import numpy as np
@@ -10,15 +12,17 @@ import pytest
 import torch
 
 from lwm_nb.agent.forward_model import ForwardModel
+from lwm_nb.encoder import evaluation, networks, pairs
 from lwm_nb.encoder.evaluation import heat_map, neighbour_accuracy, tsne
 from lwm_nb.encoder.multiple_runs import aggregate, resume_encoder, train_encoders
 from lwm_nb.encoder.networks import STACKS, Encoder
 from lwm_nb.encoder.pairs import ImageSet, class_index, fetch, load_images, read_cifar10, temporal_pairs
 from lwm_nb.encoder.training import EncoderConfig, load_encoder, train_encoder
 from lwm_nb.foundations.runs import Run
-from lwm_nb.panels.play import load_episode
+from lwm_nb.panels.episodes import load_episode
+from lwm_nb.whitening import bench, collapse, losses, transforms
 from lwm_nb.whitening.losses import LOSSES
-from lwm_nb.whitening.transforms import METHODS, whiten
+from lwm_nb.whitening.transforms import METHODS, covariance, whiten
 
 X = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
 NAN = X.clone()
@@ -57,6 +61,171 @@ def test_losses(name):
     assert "must be (n, d)" in said(lambda: loss(X[0], X[0]), ValueError)
     assert "with n at least" in said(lambda: loss(X[:0], X[:0]), ValueError)
     assert "call x.float()" in said(lambda: loss(X.long(), X.long()), TypeError)
+
+
+# --- every exported function of embeddings, with every kind of number ---------------------------------------
+
+
+def labels_of(x):
+    return torch.arange(len(x)) % 2
+
+
+def exact_covariance(x):
+    """Without the rounding errors that centring a constant leaves."""
+    cov = covariance(x.double()).round(decimals=9).to(x.dtype)
+    if not cov.isfinite().all():
+        raise ValueError("this covariance overflows: there is none to try")
+    return cov
+
+
+def gram(white):
+    """Whitened by eigenvectors, whose signs are free: compare products."""
+    return white @ white.T
+
+
+def quiet(function):
+    def call(*args, **options):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return function(*args, **options)
+
+    return call
+
+
+def spectrum_lines(x, y):
+    from matplotlib import pyplot as plt
+
+    axes = collapse.plot_spectrum({"x": x})
+    plt.close(axes.figure)
+    return [line.get_ydata() for line in axes.lines]
+
+
+def judged(function):
+    return lambda x, y: function(x, labels_of(x), y, labels_of(y))
+
+
+FUNCTIONS = {
+    "covariance": lambda x, y: covariance(x),
+    "newton_schulz": lambda x, y: transforms.newton_schulz(exact_covariance(x)),
+    "whitening_matrix": lambda x, y: transforms.whitening_matrix(exact_covariance(x)),
+    "shrink": lambda x, y: transforms.shrink(exact_covariance(x), 0.1),
+    "whiten": lambda x, y: whiten(x),
+    "Whitening": lambda x, y: transforms.Whitening(4)(x),
+    "epps_pulley": lambda x, y: losses.epps_pulley(x),
+    "spectrum": lambda x, y: collapse.spectrum(x),
+    "covariance_rank": lambda x, y: collapse.covariance_rank(x),
+    "effective_rank": lambda x, y: collapse.effective_rank(x),
+    "rankme": lambda x, y: collapse.rankme(x),
+    "mean_cosine": lambda x, y: collapse.mean_cosine(x),
+    "collapse_report": lambda x, y: list(collapse.collapse_report(x).values()),
+    "plot_spectrum": spectrum_lines,
+    "heat_map": lambda x, y: heat_map(x, labels_of(x)),
+    "neighbour_accuracy": judged(neighbour_accuracy),
+    "probe_accuracy": judged(evaluation.probe_accuracy),
+    "whitened": lambda x, y: gram(evaluation.whitened(x, y)[1]),
+    "judge": lambda x, y: list(judged(evaluation.judge)(x, y).values()),
+    "tsne": quiet(lambda x, y: tsne(x, perplexity=5)),
+} | LOSSES
+FUNCTIONS |= {f"whiten, {m}": lambda x, y, m=m: whiten(x, m) for m in METHODS[1:]}
+FUNCTIONS |= {f"whiten, {m}, eps": lambda x, y, m=m: whiten(x, m, 0.1) for m in METHODS}
+ELSEWHERE = {
+    "official_style": "the competitor of the bench, which checks no more than the original does",
+    "plot_map": "its points are those of tsne",
+    "class_index": "labels, see test_images_and_pairs",
+    "temporal_pairs": "booleans, see test_images_and_pairs",
+}
+FREE_OF_SCALE = {"covariance_rank", "effective_rank", "rankme", "mean_cosine", "neighbour_accuracy"}
+FREE_OF_SCALE |= {
+    "probe_accuracy",
+    "whitened",
+    "plot_spectrum",
+    "info_nce",
+    "barlow_twins",
+    "w_mse",
+    "dw_mse",
+}
+FREE_OF_SCALE |= {"w_mse_icml", "whiten"}
+NOISE = {"tsne", "dw_mse_summed"}  # a layout, and a rounding error: only finite
+PHASES = {"epps_pulley", "sigreg"}  # cosines of huge numbers
+
+G = torch.Generator().manual_seed(1)
+A = torch.randn(24, 4, generator=G, dtype=torch.float64)
+B = 0.8 * A + 0.6 * torch.randn(24, 4, generator=G, dtype=torch.float64)
+INPUTS = {
+    "float32": (A.float(), B.float()),
+    "half": (A.half(), B.half()),
+    "half, large": ((400 * A).half(), (400 * B).half()),
+    "bfloat16": (A.bfloat16(), B.bfloat16()),
+    "half and float32": (A.half(), B.float()),
+    "float64 and float32": (A, B.float()),
+    "one row": (A[:1].float(), B[:1].float()),
+    "no row": (A[:0].float(), B[:0].float()),
+    "no column": (A[:, :0].float(), B[:, :0].float()),
+    "constant": (torch.full((24, 4), 0.1), torch.full((24, 4), 0.1)),
+    "a constant column": ((A * torch.tensor([1, 1, 1, 0])).float() + 0.1, B.float()),
+    "zero": (torch.zeros(24, 4), torch.zeros(24, 4)),
+    "tiny": ((1e-30 * A).float(), (1e-30 * B).float()),
+    "huge": ((1e30 * A).float(), (1e30 * B).float()),
+    "tiny float64": (1e-250 * A, 1e-250 * B),
+    "huge float64": (1e250 * A, 1e250 * B),
+}
+
+
+def numbers(result):
+    parts = result if isinstance(result, list) else [result]
+    return [np.asarray(p.detach().double() if isinstance(p, torch.Tensor) else p, dtype=float) for p in parts]
+
+
+def test_every_function_of_tensors_is_in_the_list():
+    modules = (transforms, losses, collapse, bench, evaluation, pairs, networks)
+    found = {
+        name
+        for module in modules
+        for name in module.__all__
+        if inspect.isfunction(own := getattr(module, name))
+        and any(p.annotation is torch.Tensor for p in inspect.signature(own).parameters.values())
+    } | {"Whitening", "plot_spectrum"}
+    assert found - set(ELSEWHERE) == {name for name in FUNCTIONS if "," not in name}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_right_value_or_one_sentence(name, kind):
+    """The value that float64 gives; for float64 itself, the value of the same numbers at a usual scale."""
+    x, y = INPUTS[kind]
+    try:
+        found = numbers(FUNCTIONS[name](x, y))
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        assert 15 < len(text) < 400 and "\n" not in text, text
+        assert kind not in ("float32", "float64 and float32"), text
+        return
+    if name in NOISE or (name in PHASES and "huge" in kind):
+        assert all(np.isfinite(part).all() for part in found)
+        return
+    if "float64" in kind and "and" not in kind:
+        if name.split(",")[0] not in FREE_OF_SCALE:
+            assert all(np.isfinite(part).all() for part in found)
+            return
+        expected = numbers(FUNCTIONS[name](A, B))
+    else:
+        expected = numbers(FUNCTIONS[name](x.double(), y.double()))
+    assert len(found) == len(expected)
+    largest = x.double().abs().max().item() if x.numel() else 0.0
+    for one, other in zip(found, expected, strict=True):
+        least = 1e-3 * min(1, np.abs(other).max(initial=1e-35)) + (1e-6 * min(largest, 1.0)) ** 2
+        np.testing.assert_allclose(one, other, rtol=2e-3, atol=least)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_compute_in_float32_under_autocast_and_give_half_its_gradient(name):
+    x, y = (part.half().requires_grad_() for part in (A, B))
+    plain = LOSSES[name](x, y)
+    with torch.autocast("cpu"):
+        value = LOSSES[name](x, y)
+    value.backward()
+    assert value.dtype == torch.float32 and value.item() == plain.item()
+    assert x.grad.dtype == torch.float16 and x.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -100,8 +269,11 @@ def test_images_and_pairs(tmp_path):
     assert "choose one of digits" in said(lambda: load_images("mnist"), ValueError)
     assert "uint8" in said(lambda: ImageSet(X, torch.zeros(64).long(), ("a",)), TypeError)
     assert "make no pair" in said(lambda: class_index(torch.tensor([0, 1])), ValueError)
+    for wrong in (torch.tensor([0.0, 0.0]), torch.tensor([-1, -1]), torch.zeros(2, 2).long()):
+        assert "give (N,) int64" in said(lambda wrong=wrong: class_index(wrong), ValueError)
     generator = torch.Generator()
     alone = torch.ones(5, dtype=torch.bool)
+    assert "give (T,) bool" in said(lambda: temporal_pairs(alone.float(), 1, 1, generator), ValueError)
     assert "no two of one episode" in said(lambda: temporal_pairs(alone, 1, 1, generator), ValueError)
     assert "with a browser" in said(lambda: load_images("cifar10", tmp_path), FileNotFoundError)
     for content in (b"", b"PK\x03\x04", b"\x1f\x8b\x08" + 20 * b"\0"):
@@ -132,6 +304,17 @@ def test_judging():
     assert "has less than 2 images" in said(lambda: heat_map(X[:3], torch.tensor([0, 0, 1])), ValueError)
     assert "neighbours" in said(lambda: neighbour_accuracy(X, labels, X, labels, k=65), ValueError)
     assert "perplexity" in said(lambda: tsne(X, perplexity=64), ValueError)
+    assert "must be finite" in said(lambda: tsne(NAN), ValueError)
+    assert "must be finite" in said(lambda: neighbour_accuracy(NAN, labels, X, labels), ValueError)
+    assert "whole numbers" in said(lambda: heat_map(X, labels - 1), ValueError)
+    assert "two classes" in said(lambda: evaluation.probe_accuracy(X, 0 * labels, X, labels), ValueError)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1.0])
+def test_the_map_of_a_collapsed_encoder_is_a_point_and_the_interpreter_lives(value):
+    with pytest.warns(UserWarning, match="all embeddings are equal"):
+        points = tsne(torch.full((40, 4), value))
+    assert points.shape == (40, 2) and not points.any()
 
 
 def test_studies_of_encoders(tmp_path):

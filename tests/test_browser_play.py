@@ -14,12 +14,14 @@ from conftest import ROOT
 from lab import NOTEBOOK, free_port, menu_item, needs_chromium, open_in, run_all, screenshot, serving
 
 from lwm_nb.labyrinth.env import Labyrinth
-from lwm_nb.panels.play import ARROWS, load_episode, make_game
+from lwm_nb.panels.episodes import load_episode
+from lwm_nb.panels.games import ARROWS, make_game
 
 pytestmark = needs_chromium
 
 SMALL = [
-    """from lwm_nb.panels.play import PlayPanel, newest_agent
+    """from lwm_nb.panels.companion import newest_agent
+from lwm_nb.panels.play import PlayPanel
 panel = PlayPanel(agent=newest_agent("no other runs"), seed=1, folder="recordings")
 panel""",
     """import os
@@ -360,7 +362,7 @@ def test_as_an_app(page, tmp_path):
     with serving(command, f"http://127.0.0.1:{port}/", log, os.environ):
         page.goto(f"http://127.0.0.1:{port}/")
         assert "login" in page.url  # no token, no panel
-        page.goto(re.search(r"http://127\S+", log.read_text())[0])
+        page.goto(re.search(r"http://127\S+", log.read_text())[0], timeout=180_000)  # runs the notebook first
         page.wait_for_selector("[data-testid=play-canvas][data-seq]", timeout=60_000)
         panel = Panel(page)
         panel.part("play-stage").click()

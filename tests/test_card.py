@@ -11,11 +11,13 @@ from conftest import ROOT
 from lab import needs_chromium, screenshot
 from test_cli import TINY, call, refused
 
-from lwm_nb.agent.card import card_html, check_figures, make_card, read_card, rerun_command
-from lwm_nb.agent.study import LabyrinthConfig
-from lwm_nb.agent.training import PRESETS, make_config
+import lwm_nb.agent.trainer  # noqa: F401 - registers it
+from lwm_nb.agent.config import PRESETS, make_config
 from lwm_nb.cli import parse
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.card import card_html, check_figures, make_card, read_card, rerun_command
+from lwm_nb.foundations.run import Run
+from lwm_nb.foundations.tasks import settings_of
+from lwm_nb.labyrinth.task import LabyrinthTask
 
 pytestmark = pytest.mark.usefixtures("forks")
 STUDY = ROOT / "nbs" / "experiments" / "results" / "labyrinth_3"
@@ -52,8 +54,9 @@ def forged(path, target, change):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_command_on_the_card_means_the_same_settings(preset):
     config = make_config(preset, add_ri=True, seed=7, lr=3e-4, cut_traces=False, lam=0.25)
-    labyrinth = LabyrinthConfig(size=5, braid=0.1, start="corner", max_steps=400)
-    run = {"name": "DQN+WM λ=0", "labyrinth": vars(labyrinth), "train": vars(config)}
+    labyrinth = LabyrinthTask(size=5, braid=0.1, start="corner", max_steps=400)
+    run = {"name": "DQN+WM λ=0", "kind": "agent", "task": {"name": "labyrinth", **settings_of(labyrinth)}}
+    run["settings"] = settings_of(config)
     words = shlex.split(rerun_command(run | {"evaluation": {"episodes": 77}}))
     assert words[:3] == ["python", "-m", "lwm_nb"]
     train = parse(words[3:])
@@ -64,7 +67,8 @@ def test_command_on_the_card_means_the_same_settings(preset):
 def test_commands_of_the_committed_runs_give_their_settings():
     for run in make_card([STUDY])["runs"]:
         train = parse(shlex.split(run["command"])[3:])
-        assert vars(train.agent) == run["train"] and vars(train.labyrinth) == run["labyrinth"]
+        assert settings_of(train.agent) == run["settings"]
+        assert settings_of(train.labyrinth) | {"name": "labyrinth"} == run["task"]
 
 
 def test_verified_on_the_same_machine_is_equal_bit_for_bit(card):
@@ -166,7 +170,7 @@ def test_page_in_a_browser(card, browser, tmp_path):
 
 
 def test_tensorboard_holds_every_number_of_the_run_folder(tmp_path):
-    """Stopped and gone on with, too: the rows that come again are counted once."""
+    """Stopped and resumed, too: the rows that come again are counted once."""
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.plugin_event_accumulator")
     from tensorboard.util.tensor_util import make_ndarray
 

@@ -98,6 +98,9 @@ def exported(tmp_path_factory):
     index = executed(markdown("# A library\nRead [the first](0_basics/00_double.ipynb)."))
     save(root, "nbs/index.ipynb", index)
     (root / "README.md").write_text(readme(index))
+    (root / "tools").mkdir()
+    (root / check.LONG_LIST).write_text("# none\n")
+    (root / check.FUNCTIONS).write_text(check.functions_page(root, check.find(root)))
     subprocess.run([Path(sys.executable).with_name("nbdev_export")], cwd=root, check=True)
     return root
 
@@ -442,3 +445,47 @@ def test_reading_order_counts():
     names = ["10_x/00_a", "9_x/00_a", "0_x/10_b", "0_x/02_c", "index", "experiments/x"]
     expected = ["0_x/02_c", "0_x/10_b", "9_x/00_a", "10_x/00_a", "experiments/x", "index"]
     assert sorted(names, key=check.reading_order) == expected
+
+
+# --- long cells and the page of functions ------------------------------------------------------------------
+
+
+def long_cell(lines):
+    body = "\n".join(f"    x += {i}" for i in range(lines - 3))
+    return f"#| export\ndef long(x):\n{body}\n    return x\n\n\nlong(1)"
+
+
+def add_cell(tree, text):
+    path = tree / "nbs/0_basics/00_double.ipynb"
+    nb = tool.read(path)
+    nb["cells"].append({"id": "extra", **code(text)})
+    tool.write(path, nb)
+
+
+def test_long_cell_must_be_listed(tree):
+    add_cell(tree, long_cell(40))
+    assert list(check.check_long_cells(tree)) == []
+    add_cell(tree, long_cell(41))
+    assert_one(list(check.check_long_cells(tree)), "long", "41 lines", "at most 40")
+
+
+def test_list_of_long_cells_only_shrinks(tree):
+    listed = tree / check.LONG_LIST
+    add_cell(tree, long_cell(45))
+    listed.write_text("nbs/0_basics/00_double.ipynb  long  45  one table\n")
+    assert list(check.check_long_cells(tree)) == []
+    listed.write_text("nbs/0_basics/00_double.ipynb  long  44  one table\n")
+    assert_one(list(check.check_long_cells(tree)), "45 lines", "at most 44")
+    listed.write_text("nbs/0_basics/00_double.ipynb  long  46  one table\n")
+    assert_one(list(check.check_long_cells(tree)), "45 lines now", "only shrinks")
+    listed.write_text(
+        "nbs/0_basics/00_double.ipynb  long  45  one table\nnbs/0_basics/00_double.ipynb  double  50  none\n"
+    )
+    assert_one(list(check.check_long_cells(tree)), "double", "not over the limit")
+
+
+def test_page_of_functions_follows_the_notebooks(tree):
+    page = (tree / check.FUNCTIONS).read_text()
+    assert "| `double` | Twice x |" in page and "(0_basics/00_double.ipynb)" in page
+    add_cell(tree, '#| export\ndef triple(x):\n    "Three times x."\n    return 3 * x')
+    assert_one(list(check.check_functions(tree)), check.FUNCTIONS, "tools/nb.py functions")

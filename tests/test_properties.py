@@ -5,10 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lwm_nb.agent.config import TrainConfig, make_config
 from lwm_nb.agent.dqn import rescale, unrescale
 from lwm_nb.agent.replay import SequenceReplay
-from lwm_nb.agent.training import TrainConfig, make_config
-from lwm_nb.foundations.runs import config_from_dict, plain
+from lwm_nb.foundations.config import config_from_dict, plain
 from lwm_nb.labyrinth.env import MOVES, LabyrinthVectorEnv, carve_batch, check_passages
 from lwm_nb.whitening.transforms import METHODS, covariance, whiten
 

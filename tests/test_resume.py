@@ -1,4 +1,4 @@
-"""A training that is killed at any moment and gone on with gives what one gives that was never stopped."""
+"""A training that is killed at any moment and resumed gives what one gives that was never stopped."""
 
 import contextlib
 import os
@@ -13,14 +13,18 @@ import numpy as np
 import pytest
 import torch
 
-import lwm_nb.agent.study as study
-from lwm_nb.agent.study import LabyrinthConfig, resume_run, train_run
-from lwm_nb.agent.training import make_config
-from lwm_nb.foundations.runs import LockedError, Run
+import lwm_nb.agent.trainer  # noqa: F401 - registers it
+from lwm_nb.agent.config import make_config
+from lwm_nb.foundations.files import LockedError
+from lwm_nb.foundations.run import Run
+from lwm_nb.foundations.studies import resume_run, stored_config, train_run
+from lwm_nb.foundations.tasks import find_trainer
+from lwm_nb.labyrinth.task import LabyrinthTask
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
-TASK = LabyrinthConfig(size=2, obs_noise=0.05, max_steps=40)
+AGENT = find_trainer("agent")
+TASK = LabyrinthTask(size=2, obs_noise=0.05, max_steps=40)
 CONFIG = make_config(
     frames=4_800, num_envs=16, hidden_size=16, unroll=8, burn_in=2, batch_size=8, learn_every=5, updates=1,
     warmup=1_200, replay=3_000, stride=8, eps_frames=2_000, log_every=1_200, checkpoint_every=240,
@@ -31,8 +35,7 @@ WRITING = ("fsync", "replace", "unlink", "write", "ftruncate", "mkdir")
 
 
 def begin(path, config=CONFIG):
-    settings = {"method": "x", "labyrinth": vars(TASK), "train": vars(config), "curve_episodes": 16}
-    return Run.create(path, settings, study.KIND)
+    return Run.create(path, stored_config(TASK, config, "x"), AGENT.kind)
 
 
 def kill_at_call(number, after):
@@ -72,7 +75,7 @@ def child(path, kill, ready):
 
 @pytest.fixture(scope="module")
 def spawn(forks):
-    """Function that starts a process which goes on with a run, and waits until it is about to begin."""
+    """Function that starts a process which resumes a run, and waits until it is about to begin."""
 
     def start(path, kill=None):
         receive, send = forks.Pipe(duplex=False)
@@ -216,7 +219,7 @@ def test_full_disk_and_on_when_there_is_room(unstopped, small_disk):
 def test_too_large_a_replay_is_refused_before_the_first_step(tmp_path):
     config = make_config(**vars(CONFIG) | {"checkpoint_gb": 1e-4})
     with pytest.raises(ValueError, match="more than checkpoint_gb=0.0001 allows: raise that, choose a small"):
-        train_run(tmp_path / "run", TASK, config)
+        train_run(tmp_path / "run", TASK, AGENT, config)
     run = Run.load(tmp_path / "run")
     assert run.status == "failed" and run.states() == [] and run.metrics().empty
 
@@ -226,5 +229,5 @@ def test_committed_run_of_an_earlier_version_still_loads():
     run = Run.load(path)
     before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
     assert run.status == "finished" and resume_run(path).status == "finished"
-    assert study.load_agent(run).config.frames == 2_000_000
+    assert AGENT.load(run).config.frames == 2_000_000
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before

@@ -1,5 +1,6 @@
 """Run folders under real trouble: a full disk, kills in mid-write, Ctrl-C, files from strangers."""
 
+import errno
 import json
 import os
 import pickle
@@ -11,11 +12,13 @@ import textwrap
 import time
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 
-from lwm_nb.foundations.runs import Run, list_runs
+from lwm_nb.foundations.files import LockedError
+from lwm_nb.foundations.run import Run, list_runs
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 
@@ -28,7 +31,7 @@ def start(code, *args, **options):
 
 TRAIN = """
     import sys, torch
-    from lwm_nb.foundations.runs import Run
+    from lwm_nb.foundations.run import Run
     run = Run.create(sys.argv[1], {"size": 3}, "test")
     with run.recording():
         for step in range(1, 1_000_000):
@@ -93,7 +96,7 @@ def test_signals_leave_a_run_that_loads(tmp_path, sent, status):
 
 FILL = """
     import json, sys, torch
-    from lwm_nb.foundations.runs import Run
+    from lwm_nb.foundations.run import Run
     run = Run.load(sys.argv[1])
     limit = int(sys.argv[2])
     if limit:
@@ -237,7 +240,10 @@ def test_half_written_last_line(tmp_path):
         ("", "is not a readable run config"),
         ('{"format": 1, "kind": "x", "conf', "is not a readable run config"),
         ("[1, 2]", "is not a run folder"),
-        ('{"format": 2, "kind": "x", "config": {}}', "has run format 2, this version of lwm_nb reads 1"),
+        (
+            '{"format": 3, "kind": "x", "config": {}}',
+            "has run format 3, this version of lwm_nb reads 1 and 2",
+        ),
     ],
 )
 def test_folder_that_is_not_a_run(tmp_path, text, message):
@@ -249,3 +255,56 @@ def test_folder_that_is_not_a_run(tmp_path, text, message):
     with pytest.raises(FileExistsError, match="is not empty"):
         Run.create(tmp_path, {}, "test")
     assert (tmp_path / "mine.txt").read_text() == "kept"
+
+
+def test_rows_of_a_finished_run_are_never_removed(tmp_path):
+    run = small_run(tmp_path / "run")
+    with run.recording():
+        run.log(step=2, loss=0.5, note="last")
+    before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+    for again in (run, Run.load(run.path)):
+        with pytest.raises(
+            ValueError, match="has finished: its rows and weights stay; train in another folder"
+        ):
+            again.restore_state()
+        with pytest.raises(ValueError, match="has finished"), again.recording():
+            raise AssertionError("must not get here")
+    assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+
+
+@posix
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_file_system_without_locks(tmp_path, code):
+    """A warning, and training goes on; nobody else gets in meanwhile, and nothing blocks the next one."""
+    with mock.patch("fcntl.flock", side_effect=OSError(code, os.strerror(code))):
+        run = Run.create(tmp_path / "run", {}, "test")
+        for turn in (1, 2):
+            with pytest.warns(UserWarning, match="has no locks"), pytest.raises(KeyboardInterrupt):
+                with run.recording():
+                    assert Run.load(run.path).status == "running"
+                    with pytest.raises(LockedError, match=f"is being written by process {os.getpid()} on "):
+                        Run.load(run.path).recording().__enter__()
+                    run.log(step=turn)
+                    raise KeyboardInterrupt
+        assert run.status == "interrupted" and run.metrics().step.tolist() == [1, 2]
+
+
+@posix
+def test_each_row_is_read_once_for_all_states(tmp_path):
+    run = Run.create(tmp_path / "run", {}, "test")
+    read = []
+    with mock.patch("zlib.crc32", wraps=__import__("zlib").crc32) as crc:
+        for step in range(40):
+            run.log(step=step, note="x" * 1000)
+            crc.reset_mock()
+            run.save_state({}, {"step": step})
+            read.append(max(len(call.args[0]) for call in crc.call_args_list))
+    assert max(read) < 3000 < (run.path / "metrics.csv").stat().st_size
+
+
+def test_folder_of_an_earlier_version_is_read(tmp_path):
+    old = {"method": "DQN", "labyrinth": {"size": 3}, "train": {"lam": 0.8}, "curve_episodes": 8}
+    (tmp_path / "config.json").write_text(json.dumps({"format": 1, "kind": "labyrinth-agent", "config": old}))
+    run = Run.load(tmp_path)
+    assert run.kind == "agent" and run.config["task"] == {"name": "labyrinth", "size": 3}
+    assert run.config["settings"] == {"lam": 0.8} and run.config["method"] == "DQN"

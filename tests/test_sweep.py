@@ -8,23 +8,21 @@ import time
 import numpy as np
 import pytest
 
-from lwm_nb.agent.study import run_job
-from lwm_nb.agent.sweep import grid, sweep, sweep_jobs
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.run import Run
+from lwm_nb.foundations.studies import Quadratic, run_job
+from lwm_nb.foundations.sweep import grid, sweep, sweep_jobs
+from lwm_nb.foundations.tasks import find_trainer
 
-TABLE = grid(
-    seeds=(0, 1), lam=[0.0, 0.8], size=2, max_steps=60, frames=15_000, num_envs=16, hidden_size=16, unroll=8,
-    burn_in=2, batch_size=8, learn_every=4, updates=1, warmup=1_000, replay=3_000, stride=8, eps_frames=4_000,
-    log_every=5_000, checkpoint_every=500, device="cpu",
-)  # fmt: skip
+TASK, TOY = Quadratic(), find_trainer("descent")
+TABLE = grid((0, 1), lr=[1e-4, 1e-3], updates=3_000, log_every=1_000, checkpoint_every=20)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_dask_worker_killed_in_mid_run(tmp_path, forks):
-    """A scheduler and two workers on loopback; one is killed, its run is gone on with by the other."""
+    """A scheduler and two workers on loopback; one is killed, its run is resumed by the other."""
     distributed = pytest.importorskip("distributed")
     dask = pytest.importorskip("dask")
-    jobs = sweep_jobs(TABLE, tmp_path / "sweep")
+    jobs = sweep_jobs(TABLE, tmp_path / "sweep", TASK, TOY)
     killed = []
 
     def kill_one():
@@ -53,18 +51,20 @@ def test_dask_worker_killed_in_mid_run(tmp_path, forks):
         killer = threading.Thread(target=kill_one)
         killer.start()
         show = lambda status: None  # noqa: E731
-        result = sweep(TABLE, tmp_path / "sweep", workers=2, backend="dask", episodes=16, show=show)
+        result = sweep(
+            TABLE, tmp_path / "sweep", TASK, TOY, workers=2, backend="dask", episodes=16, show=show
+        )
         killer.join()
     assert len(killed) == 1 and (result.status == "finished").all(), result
     for job in jobs:
         run = Run.load(job.path)
-        assert run.metrics().frames.tolist() == [5_008, 10_000, 15_008]
+        assert run.metrics().updates.tolist() == [1_000, 2_000, 3_000]
         assert (run.path / "evaluation.json").is_file() and run_job(job) == "skipped"
-    assert len(list((tmp_path / "sweep").iterdir())) == 4, "nothing was put aside"
+    assert len(list((tmp_path / "sweep").glob("[!.]*"))) == 4, "nothing was put aside"
     again = next(job for job in jobs if job.path.name == killed[0])
-    alone = sweep_jobs(TABLE[TABLE.seed == again.config.seed], tmp_path / "alone")
+    alone = sweep_jobs(TABLE[TABLE.seed == again.config.seed], tmp_path / "alone", TASK, TOY)
     alone = next(job for job in alone if job.config == again.config)
     assert run_job(alone) == "trained"
-    columns = ["frames", "updates", "episodes", "length", "loss", "q_mean", "eval_mean"]
+    columns = ["updates", "loss", "eval_mean"]
     a, b = (Run.load(job.path).metrics()[columns] for job in (again, alone))
     assert np.array_equal(a, b), "as a run that was never killed"

@@ -9,7 +9,8 @@ import numpy as np
 from lab import CHROMIUM, CONFIG, jupyterlab, open_in, run_all
 from playwright.sync_api import sync_playwright
 
-LABYRINTH = """from lwm_nb.panels.play import PlayPanel, newest_agent
+LABYRINTH = """from lwm_nb.panels.companion import newest_agent
+from lwm_nb.panels.play import PlayPanel
 PlayPanel(agent=newest_agent("no other runs"), seed=0)"""
 FREEWAY = """import ale_py, gymnasium
 from lwm_nb.panels.play import PlayPanel

@@ -15,9 +15,12 @@ from configparser import ConfigParser
 from itertools import zip_longest
 from pathlib import Path
 
-from nb import LIMIT_KB, ROOT, code_hash, outputs_hash, read, source
+from functions import FUNCTIONS, functions_page
+from notebook import LIMIT_KB, ROOT, code_hash, outputs_hash, read, source
 from readme import readme
 
+LONG_CELL = 40  # lines of an exported cell
+LONG_LIST = "tools/long_cells.txt"
 TEST_FLAGS = ("slow",)  # tst_flags of settings.ini: cells that nbdev_test leaves out
 DIRECTIVE = re.compile(r"\s*#\s*\|\s*([\w-]+):?\s*(.*?)\s*$")
 MACHINE_PATH = re.compile(
@@ -234,6 +237,54 @@ def check_tested(name, nb, file):
     yield from missing()
 
 
+def lines_of(cell):
+    """Lines of a cell that hold something, without nbdev's directives."""
+    return sum(bool(s.strip()) and not s.lstrip().startswith("#|") for s in source(cell).splitlines())
+
+
+def first_definition(cell):
+    """The name by which a long cell is listed: its first function or class, or its first assigned name."""
+    for node in parse(cell).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            return node.name
+    return next((n.id for n in ast.walk(parse(cell)) if isinstance(n, ast.Name)), "?")
+
+
+def long_cells(books):
+    """(notebook, first definition) -> lines, for exported cells over the limit."""
+    return {
+        (name, first_definition(cell)): lines_of(cell)
+        for name, cells in books
+        for cell in cells
+        if is_export(cell) and lines_of(cell) > LONG_CELL
+    }
+
+
+def allowed_long_cells(root):
+    """The list of those that may be long: a line `notebook  definition  lines  reason` each."""
+    listed = {}
+    for line in (root / LONG_LIST).read_text(encoding="utf-8").splitlines():
+        if line.strip() and not line.startswith("#"):
+            name, definition, lines, reason = line.split(maxsplit=3)
+            listed[name, definition] = int(lines)
+    return listed
+
+
+def check_long_cells(root):
+    """Exported cells of more than 40 lines stand on a list, with a reason; the list only shrinks."""
+    found = long_cells([(str(p.relative_to(root)), read(p)["cells"]) for p in find(root)])
+    listed = allowed_long_cells(root)
+    for (name, definition), lines in found.items():
+        most = listed.get((name, definition), LONG_CELL)
+        if lines > most:
+            yield f"{name}: exported cell of {definition} has {lines} lines, at most {most}: take it apart"
+    for (name, definition), lines in listed.items():
+        now = found.get((name, definition), 0)
+        if now < lines:
+            said = f"has {now} lines now" if now else "is not over the limit any more"
+            yield f"{LONG_LIST}: {definition} of {name} {said}: bring the list up to date, it only shrinks"
+
+
 NOTEBOOK_CHECKS = (check_clean, check_executed, check_size, check_skips, check_tested)
 
 
@@ -290,6 +341,12 @@ def check_readme(root):
         yield "README.md: differs from nbs/index.ipynb: run tools/nb.py readme"
 
 
+def check_functions(root):
+    stored = root / FUNCTIONS
+    if not stored.exists() or stored.read_text(encoding="utf-8") != functions_page(root, find(root)):
+        yield f"{FUNCTIONS}: differs from what the notebooks export: run tools/nb.py functions"
+
+
 def imported_modules(tree, known):
     """Modules of the library that a cell imports; `from lwm_nb.a import b` may mean the module a or a.b."""
     for node in ast.walk(tree):
@@ -330,7 +387,7 @@ def check_order(root):
         met.add(module[name])
 
 
-TREE_CHECKS = (check_sync, check_readme, check_order)
+TREE_CHECKS = (check_sync, check_readme, check_functions, check_order, check_long_cells)
 
 
 def findings(root=ROOT, only=()):

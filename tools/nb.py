@@ -13,47 +13,14 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-NBS = ROOT / "nbs"
-LIMIT_KB = 600
+from check import find, findings
+from functions import FUNCTIONS, functions_page
+from notebook import LIMIT_KB, NBS, ROOT, code_hash, outputs_hash, read, source, write
+from readme import readme
+
 VERSIONS = ("torch", "numpy", "gymnasium")
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
-
-
-def read(path):
-    return json.loads(Path(path).read_text(encoding="utf-8"))
-
-
-def write(path, nb):
-    """Write through a temporary file, so that an interrupted save leaves the old notebook."""
-    tmp = Path(path).with_suffix(".ipynb.tmp")
-    tmp.write_text(json.dumps(nb, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(tmp, path)
-
-
-def source(cell):
-    return "".join(cell["source"])
-
-
-def code_hash(nb):
-    """Fingerprint of all code cells: outputs are stale when it differs from the one stored at execution."""
-    text = "\0".join(source(c) for c in nb["cells"] if c["cell_type"] == "code")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def outputs_hash(nb):
-    """Fingerprint of all stored outputs: differs when some were removed or came from running single cells."""
-
-    def joined(value):  # the format allows a text as one string or as a list of lines
-        if isinstance(value, list) and all(isinstance(v, str) for v in value):
-            return "".join(value)
-        if isinstance(value, dict):
-            return {k: joined(v) for k, v in value.items() if k != "execution_count"}
-        return [joined(v) for v in value] if isinstance(value, list) else value
-
-    outputs = [joined(c.get("outputs", [])) for c in nb["cells"] if c["cell_type"] == "code"]
-    return hashlib.sha256(json.dumps(outputs, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def tidy_outputs(cell):
@@ -183,6 +150,7 @@ def main():
     verb = verbs.add_parser("check", help="library, README and notebooks agree; says what to do where not")
     verb.add_argument("notebook", nargs="*", help="only these (default: all, and the whole tree)")
     verbs.add_parser("readme", help="nbs/index.ipynb -> README.md")
+    verbs.add_parser("functions", help="the notebooks -> nbs/FUNCTIONS.md: idea, notebook, function")
     args = parser.parse_args()
     if args.verb == "write":
         from_script(args.script, args.notebook)
@@ -190,8 +158,6 @@ def main():
         if len(args.notebook) == 1:
             execute(args.notebook[0])
             return 0
-        from check import find
-
         library = [p for p in find(ROOT) if "experiments" not in p.parts]
         # each in a fresh process: no module, figure or random state is handed on
         runs = [subprocess.run([sys.executable, __file__, "execute", p]) for p in args.notebook or library]
@@ -199,8 +165,6 @@ def main():
     elif args.verb == "pictures":
         pictures(args.notebook, args.out)
     elif args.verb == "check":
-        from check import findings
-
         found = 0
         for finding in findings(ROOT, args.notebook):
             found += 1
@@ -208,10 +172,10 @@ def main():
         print(f"{found or 'no'} finding{'s' * (found != 1)}")
         return int(found > 0)
     elif args.verb == "readme":
-        from readme import readme
-
         text = readme(read(NBS / "index.ipynb"))
         (ROOT / "README.md").write_text(text, encoding="utf-8")
+    elif args.verb == "functions":
+        (ROOT / FUNCTIONS).write_text(functions_page(ROOT, find(ROOT)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ FOLDER = ROOT / "runs" / "play"  # recordings stay there, too
 
 
 def app(notebook):
-    """The notebook up to the chapter that explains how it works, without outputs."""
+    """The notebook up to the chapter that shows how it looks, without outputs."""
     cells = notebook["cells"]
-    end = next(i for i, cell in enumerate(cells) if source(cell).startswith("## How it works"))
+    end = next(i for i, cell in enumerate(cells) if source(cell).startswith("## How it looks"))
     cells = [{**cell, "outputs": []} if cell["cell_type"] == "code" else cell for cell in cells[:end]]
     return {**notebook, "cells": cells}
 

@@ -9,6 +9,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from chromium import install_chromium, last_line
+
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 FILES = ["tools", "tests", "nbs", "setup.py"]
@@ -44,7 +46,10 @@ def run_notebooks_and_tests(env):
         finally:
             tests.terminate()
             said.seek(0)
-            print(said.read(), end="", flush=True)  # the last line stays pytest's own
+            output = said.read()
+            print(output, end="", flush=True)  # without skipped browser tests the last line is pytest's own
+            if skipped := last_line(output):
+                print(skipped, flush=True)
     return failed
 
 
@@ -57,6 +62,8 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     env = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     env["LWM_PROFILE"] = "quick"
+    if args.only in (None, "tests"):
+        install_chromium()
     if args.only:
         failed = [] if run(args.only, env) else [args.only]
     else:

@@ -4,9 +4,9 @@
 __all__ = ['COUNTERS', 'LISTS', 'SAME_RESULT', 'Training', 'begin_training', 'exploration', 'check_finite', 'store_row', 'act',
            'where', 'learn', 'metrics_row', 'weights', 'save_weights', 'release_memory', 'LogMetrics', 'StopWhenAsked',
            'pack_training', 'unpack_training', 'begin_environments_anew', 'stored_bytes', 'KeepStates', 'restore',
-           'check_start', 'train', 'run_loop', 'show_progress']
+           'run_loop', 'show_progress', 'check_start', 'train']
 
-# %% ../../nbs/4_agent/08_training.ipynb #f1abd800
+# %% ../../nbs/4_agent/08_training.ipynb #fc46aa03
 import ctypes
 import time
 import warnings
@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 import torch
-from fastcore.basics import patch
 
 from .agent import Agent
 from .config import TrainConfig
 from .encoders import obs_spec
 from .learner import Learner
 from .replay import SequenceReplay, check_memory, free_bytes, replay_bytes
+from ..foundations.config import plain
+from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.rows import Row, Rows
-from ..foundations.runs import Run, interrupts_later, plain
+from ..foundations.run import Run
 from ..foundations.seeding import numpy_generator, seed_int, set_threads
 
 # %% ../../nbs/4_agent/08_training.ipynb #259f9e94
@@ -72,12 +73,12 @@ class Training:
         "How many there will be."
         return -(-self.config.frames // self.config.num_envs)
 
-# %% ../../nbs/4_agent/08_training.ipynb #8d221201
+# %% ../../nbs/4_agent/08_training.ipynb #87c73c32
 def begin_training(
     config: TrainConfig,  # settings
     env: gymnasium.vector.VectorEnv,  # config.num_envs environments that `Rows` accepts
 ) -> Training:  # at its first row
-    "Reset the environments and make all that takes part; ValueError or MemoryError for what cannot be trained."
+    "Reset the environments and make all that takes part; ValueError or MemoryError where that cannot be."
     if env.num_envs != config.num_envs:
         raise ValueError(
             f"the environment has {env.num_envs} copies, the settings say num_envs={config.num_envs}"
@@ -161,11 +162,11 @@ def where(
     "At which frame and update it is, and what is saved."
     return f"at frame {training.frames}, update {training.updates}: {training.last_state}"
 
-# %% ../../nbs/4_agent/08_training.ipynb #ab44b8cd
+# %% ../../nbs/4_agent/08_training.ipynb #7808a046
 def learn(
     training: Training,  # whose agent learns, when it is time
 ):
-    "A bout of updates every `learn_every` iterations after the warm-up; FloatingPointError for a loss of NaN."
+    "Updates, every `learn_every` iterations after the warm-up; FloatingPointError for a loss of NaN."
     config, learner = training.config, training.learner
     if training.frames <= config.warmup or training.iteration % config.learn_every:
         return
@@ -180,7 +181,7 @@ def learn(
     check_finite(found, where(training))
     training.learn_s += time.perf_counter() - tick
 
-# %% ../../nbs/4_agent/08_training.ipynb #dd3e5cf3
+# %% ../../nbs/4_agent/08_training.ipynb #d0ae5efb
 def metrics_row(
     training: Training,  # where it stands
 ) -> dict:  # numbers by name, None where there is nothing yet
@@ -221,7 +222,7 @@ def save_weights(
 ):
     "Store the agent as the checkpoint `last`."
     tensors, meta = training.agent.state()
-    counters = {"frames": training.frames, "updates": training.updates, "of": training.config.frames}
+    counters = {"frames": training.frames, "updates": training.updates}
     run.save_checkpoint(tensors, meta | counters)
 
 # %% ../../nbs/4_agent/08_training.ipynb #9b0934b1
@@ -232,7 +233,7 @@ def release_memory() -> bool:  # whether the C library could be asked (Linux wit
     except (OSError, AttributeError):
         return False
 
-# %% ../../nbs/4_agent/08_training.ipynb #cb644457
+# %% ../../nbs/4_agent/08_training.ipynb #f478421d
 class LogMetrics:
     "Callback: a row of metrics every `log_every` frames, judged if asked, and the weights with it."
 
@@ -244,10 +245,8 @@ class LogMetrics:
         log: Callable[[dict], None] | None = None,  # called with each row, once it is stored
     ):
         self.run, self.judge, self.log = run, judge, log
-        iterations, rows = (
-            -(-config.frames // config.num_envs),
-            max(1, round(config.frames / config.log_every)),
-        )
+        iterations = -(-config.frames // config.num_envs)
+        rows = max(1, round(config.frames / config.log_every))
         self.due = {round(iterations * k / rows) for k in range(1, rows + 1)}
 
     def __call__(
@@ -290,7 +289,7 @@ class StopWhenAsked:
             self.polled = time.monotonic()
             training.stopping = training.stopping or self.run.stop_requested()
 
-# %% ../../nbs/4_agent/08_training.ipynb #c72fb2b9
+# %% ../../nbs/4_agent/08_training.ipynb #78dc0684
 COUNTERS = "iteration updates learn_s wall_s cpu_s learnt".split()
 LISTS = "lengths returns surprises".split()
 
@@ -342,8 +341,8 @@ def begin_environments_anew(
     "Reset the environments, with seeds of their own, and say so."
     env = training.rows.env
     warnings.warn(
-        f"{type(env).__name__} cannot give its state: networks, optimisers, replay and random numbers go on where "
-        f"they stood at frame {training.frames}, but its episodes begin anew",
+        f"{type(env).__name__} cannot give its state: networks, optimisers, replay and random numbers "
+        f"continue where they stood at frame {training.frames}, but its episodes begin anew",
         stacklevel=2,
     )
     training.row = training.rows.reset(seed_int(training.config.seed, "env", training.iteration) % 2**32)
@@ -364,7 +363,7 @@ def stored_bytes(
         )
     return need
 
-# %% ../../nbs/4_agent/08_training.ipynb #28f66264
+# %% ../../nbs/4_agent/08_training.ipynb #7511081d
 SAME_RESULT = ("device", "checkpoint_every", "checkpoint_gb")
 
 
@@ -396,13 +395,7 @@ def restore(
     training: Training,  # fresh; goes on where the newest state of the run stood
     run: Run,  # with states, or begun only
 ):
-    "Bring a training to the newest state of its run; ValueError for other settings or for a finished run."
-    if not run.states() and "last" in run.checkpoints():
-        done = run.load_checkpoint()[1]
-        if done.get("frames", 0) >= done.get("of", np.inf):
-            raise ValueError(
-                f"{run.path} is finished with {done['frames']} frames: train longer in a new run"
-            )
+    "Bring a training to the newest state of its run; ValueError for other settings, or a finished run."
     stored = run.restore_state()
     if stored is None:
         return
@@ -414,10 +407,51 @@ def restore(
             f"the state in {run.path} was made with another {', '.join(other)}: resume with the same settings"
         )
     unpack_training(training, tensors, meta)
-    training.learner.replay.load_parts({n: {k: v.numpy() for k, v in p.items()} for n, p in parts.items()})
+    training.learner.replay.load_parts(parts)
     known = run.metrics()
     training.table = known.astype(object).where(known.notna(), None).to_dict("records")
     training.last_state = f"the last good checkpoint is of frame {training.frames}"
+
+# %% ../../nbs/4_agent/08_training.ipynb #40b1bffd
+def run_loop(
+    training: Training,  # goes on to its end
+    callbacks: list,  # called with it after each iteration
+):
+    "Act, learn, call back, until the frames are done; KeyboardInterrupt when a callback says `stopping`."
+    wall, cpu = time.perf_counter() - training.wall_s, time.process_time() - training.cpu_s
+    while training.iteration < training.iterations:
+        act(training)
+        learn(training)
+        training.wall_s, training.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+        for callback in callbacks:
+            callback(training)
+        if training.stopping:
+            raise KeyboardInterrupt
+
+
+class show_progress:
+    "Callback and context: a progress bar with the last row's length and loss."
+
+    def __init__(
+        self,
+        training: Training,  # about to begin or to go on
+    ):
+        self.num_envs, name = training.config.num_envs, "DQN+WM" if training.config.add_ri else "DQN"
+        self.bar = progress(total=training.iterations * self.num_envs, desc=name, unit="frames")
+        self.bar.update(training.frames)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def __call__(self, training):
+        self.bar.update(self.num_envs)
+        if training.table:
+            last = training.table[-1]
+            shown = {k: last[k] for k in ("length", "loss") if last[k] is not None}
+            self.bar.set_postfix(shown, refresh=False)
 
 # %% ../../nbs/4_agent/08_training.ipynb #686eb1ff
 def check_start(
@@ -466,45 +500,3 @@ def train(
                 save_weights(training, run)
             raise
     return training.agent, training.table
-
-# %% ../../nbs/4_agent/08_training.ipynb #dcd67f31
-def run_loop(
-    training: Training,  # goes on to its end
-    callbacks: list,  # called with it after each iteration
-):
-    "Act, learn, call back, until the frames are done; KeyboardInterrupt when a callback says `stopping`."
-    wall, cpu = time.perf_counter() - training.wall_s, time.process_time() - training.cpu_s
-    while training.iteration < training.iterations:
-        act(training)
-        learn(training)
-        training.wall_s, training.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-        for callback in callbacks:
-            callback(training)
-        if training.stopping:
-            raise KeyboardInterrupt
-
-
-class show_progress:
-    "Callback and context: a progress bar with the last row's length and loss."
-
-    def __init__(
-        self,
-        training: Training,  # about to begin or to go on
-    ):
-        self.num_envs, name = training.config.num_envs, "DQN+WM" if training.config.add_ri else "DQN"
-        self.bar = progress(total=training.iterations * self.num_envs, desc=name, unit="frames")
-        self.bar.update(training.frames)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.bar.close()
-
-    def __call__(self, training):
-        self.bar.update(self.num_envs)
-        if training.table:
-            last = training.table[-1]
-            self.bar.set_postfix(
-                {k: last[k] for k in ("length", "loss") if last[k] is not None}, refresh=False
-            )

@@ -4,7 +4,8 @@
 __all__ = ['heat_map', 'diagonal_ratio', 'plot_heat_map', 'neighbour_accuracy', 'whitened', 'probe_accuracy', 'judge', 'tsne',
            'plot_map']
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #4a1a31d5
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #6e5974be
+import warnings
 from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
@@ -17,35 +18,50 @@ from sklearn.neighbors import KNeighborsClassifier
 from ..foundations.plotting import INK
 from ..whitening.collapse import collapse_report
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #3d8da459
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #f9030312
+def _embeddings(x, *labels):
+    """In float64, scaled where squares would be out of range; ValueError for what cannot be judged."""
+    if x.ndim != 2 or not x.numel():
+        raise ValueError(f"x {tuple(x.shape)} must be embeddings (n, d), n and d at least 1")
+    if not x.isfinite().all():
+        raise ValueError("embeddings must be finite: lower the learning rate that made them")
+    for own in labels:
+        if own.shape != x.shape[:1]:
+            raise ValueError(f"x {tuple(x.shape)} and labels {tuple(own.shape)} must be (n, d) and (n,)")
+        if own.is_floating_point() or own.min() < 0:
+            raise ValueError(f"labels must be whole numbers from 0, not {own.dtype} from {own.min()}")
+    x = x.detach().double()
+    exponent = np.frexp(x.abs().max().item())[1]
+    return x if abs(exponent) < 200 else x / 2.0 ** max(float(exponent), -1000.0)
+
+
 def heat_map(
     x: torch.Tensor,  # (n, d) embeddings
     labels: torch.Tensor,  # (n,) int64 classes 0..K-1
 ) -> np.ndarray:  # (K, K) mean squared distances, float64
     """Mean squared distance of two different images, by their classes.
 
-    Raises ValueError for a class with less than two images, or embeddings that are not finite.
+    Raises ValueError for a class with less than two images, embeddings that are not finite or too large.
     """
+    _embeddings(x, labels)
     x = x.detach().double()
-    if x.ndim != 2 or labels.shape != x.shape[:1]:
-        raise ValueError(f"x {tuple(x.shape)} and labels {tuple(labels.shape)} must be (n, d) and (n,)")
-    if not x.isfinite().all():
-        raise ValueError("embeddings must be finite: lower the learning rate that made them")
-    member = torch.nn.functional.one_hot(labels).double()
+    member = torch.nn.functional.one_hot(labels.long()).double()
     count = member.sum(0)
     if count.min() < 2:
         raise ValueError(f"class {int(count.argmin())} has less than 2 images: leave it out")
     x = x - x.mean(0)
     squared = x.square().sum(1)
     distances = (squared[:, None] + squared - 2 * x @ x.T).clamp_(min=0).fill_diagonal_(0)
+    if not distances.isfinite().all():
+        raise ValueError(f"squared distances of values up to {x.abs().max():.0e} overflow: scale x down")
     pairs = count[:, None] * count - torch.diag(count)
     return (member.T @ distances @ member / pairs).numpy()
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #28f966be
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #6ba765bd
 def diagonal_ratio(
     heat: np.ndarray,  # (K, K) heat map, K of 2 or more
 ) -> float:  # 0 and more; NaN when all distances are 0
-    "Mean of the diagonal over mean of the rest; raises ValueError for what is no heat map."
+    "Mean of the diagonal over mean of the rest; ValueError for an array of another shape."
     heat = np.asarray(heat, dtype=float)
     K = len(heat)
     if heat.ndim != 2 or heat.shape != (K, K) or K < 2:
@@ -53,7 +69,7 @@ def diagonal_ratio(
     rest = (heat.sum() - np.trace(heat)) / (K * (K - 1))
     return float(np.trace(heat) / K / rest) if rest > 0 else float("nan")
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #e93d4fb1
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #538d0254
 def plot_heat_map(
     heat: np.ndarray,  # (K, K) heat map
     classes: Sequence[str],  # K names
@@ -68,9 +84,20 @@ def plot_heat_map(
     ax.set_yticks(range(len(classes)), classes)
     ax.grid(False)
     ax.set_title(f"{title}\nratio {diagonal_ratio(heat):.3f}".strip(), fontsize=9)
+    ax.set(xlabel="class", ylabel="class")
     return ax
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #fc73dd51
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #60f013c8
+def _centred(x, held):
+    """In float64 and about the training images' mean: a collapsed embedding drowns in float32 distances."""
+    if x.shape[1:] != held.shape[1:]:
+        raise ValueError(f"x {tuple(x.shape)} and held {tuple(held.shape)} must have as many columns")
+    both = _embeddings(torch.cat([x.detach().double(), held.detach().double()]))
+    x, held = both[: len(x)], both[len(x) :]
+    mean = x.mean(0)
+    return (x - mean).numpy(), (held - mean).numpy()
+
+
 def neighbour_accuracy(
     x: torch.Tensor,  # (n, d) embeddings of training images
     labels: torch.Tensor,  # (n,) their classes
@@ -81,24 +108,20 @@ def neighbour_accuracy(
     "Accuracy of the k nearest neighbours; raises ValueError for more neighbours than images."
     if not 1 <= k <= len(x):
         raise ValueError(f"k is {k}: choose 1 to {len(x)} neighbours")
+    _embeddings(x, labels), _embeddings(held, held_labels)
     x, held = _centred(x, held)
     return float(KNeighborsClassifier(k).fit(x, labels.numpy()).score(held, held_labels.numpy()))
 
-
-def _centred(x, held):
-    """In float64 and about the training images' mean: a collapsed embedding drowns in float32 distances."""
-    mean = x.detach().double().mean(0)
-    return (x.detach().double() - mean).numpy(), (held.detach().double() - mean).numpy()
-
-
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #0e2999ed
 def whitened(
     x: torch.Tensor,  # (n, d) embeddings of training images
     held: torch.Tensor,  # (m, d) embeddings of held-out images
 ) -> tuple[np.ndarray, np.ndarray]:  # both by the training images' mean and covariance, float64
     "Whiten; directions without variance are left out, of a constant one column of zeros is left."
+    size = _embeddings(x).abs().max().item()
     x, held = _centred(x, held)
     values, vectors = np.linalg.eigh(x.T @ x / len(x))
-    kept = values > 1e-10 * max(values.max(), 1e-300)
+    kept = (values > 1e-10 * max(values.max(), 1e-300)) & (values > (1e-15 * size) ** 2)
     if not kept.any():
         return np.zeros((len(x), 1)), np.zeros((len(held), 1))
     matrix = vectors[:, kept] / np.sqrt(values[kept])
@@ -107,16 +130,19 @@ def whitened(
 
 def probe_accuracy(
     x: torch.Tensor,  # (n, d) embeddings of training images
-    labels: torch.Tensor,  # (n,) their classes
+    labels: torch.Tensor,  # (n,) their classes, two of them or more
     held: torch.Tensor,  # (m, d) embeddings of held-out images
     held_labels: torch.Tensor,  # (m,) their classes
 ) -> float:  # share of held-out images that are classified rightly
-    "Accuracy of a logistic regression (L2, C = 1) on whitened embeddings, see `whitened`."
+    "Accuracy of a logistic regression (L2, C = 1) on whitened embeddings, see `whitened`; ValueError."
+    _embeddings(x, labels), _embeddings(held, held_labels)
+    if labels.min() == labels.max():
+        raise ValueError(f"all training images are of class {int(labels[0])}: a probe needs two classes")
     x, held = whitened(x, held)
     probe = LogisticRegression(max_iter=1_000).fit(x, labels.numpy())
     return float(probe.score(held, held_labels.numpy()))
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #3758773d
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #56b37be1
 def judge(
     x: torch.Tensor,  # (n, d) embeddings of training images
     labels: torch.Tensor,  # (n,) their classes
@@ -126,27 +152,32 @@ def judge(
     "Every measure of held-out embeddings; raises ValueError as `heat_map`."
     white = torch.from_numpy(whitened(x, held)[1])
     return {
-        "ratio": diagonal_ratio(heat_map(held, held_labels)),
+        "ratio": diagonal_ratio(heat_map(_embeddings(held), held_labels)),
         "ratio_white": diagonal_ratio(heat_map(white, held_labels)),
         "knn": neighbour_accuracy(x, labels, held, held_labels),
         "probe": probe_accuracy(x, labels, held, held_labels),
         **collapse_report(held),
     }
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #43723640
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #42c65952
 def tsne(
     x: torch.Tensor,  # (n, d) embeddings
     seed: int = 0,  # of the layout
     perplexity: float = 30.0,  # about how many neighbours count, below n
-) -> np.ndarray:  # (n, 2)
-    "Map of embeddings in the plane (van der Maaten & Hinton 2008); raises ValueError for too few points."
-    x = x.detach().double()
+) -> np.ndarray:  # (n, 2) float32; all zeros, with a warning, when the embeddings are all equal
+    "Map in the plane (van der Maaten & Hinton 2008); ValueError for too few points or those not finite."
     if not 0 < perplexity < len(x):
         raise ValueError(f"perplexity is {perplexity} for {len(x)} points: choose one between 0 and that")
+    x = _embeddings(x)
+    if float((x - x[0]).abs().max()) <= 1e-14 * float(x.abs().max()):
+        warnings.warn("all embeddings are equal, the encoder has collapsed: the map is a point", stacklevel=2)
+        return np.zeros((len(x), 2), np.float32)
+    if x.shape[1] == 1:  # the first layout takes two columns
+        x = torch.cat([x, torch.zeros_like(x)], 1)
     spread = float(x.std()) or 1.0
     return TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform((x / spread).numpy())
 
-
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #d113915d
 def plot_map(
     points: np.ndarray,  # (n, 2)
     labels: torch.Tensor,  # (n,) classes
@@ -162,6 +193,6 @@ def plot_map(
         ax.scatter(*own.T, s=5, color=palette[c % 10], alpha=0.8, linewidths=0)
         if len(own):
             ax.text(*np.median(own, axis=0), name, color=INK, weight="bold", ha="center", va="center")
-    ax.set(xticks=[], yticks=[], aspect="equal")
+    ax.set(xticks=[], yticks=[], aspect="equal", xlabel="t-SNE 1", ylabel="t-SNE 2")
     ax.set_title(title, fontsize=9)
     return ax

@@ -31,7 +31,7 @@ STACKS = {
     "atari": Stack(((32, 8, 4), (64, 4, 2), (64, 3, 1)), units=512),
 }
 
-# %% ../../nbs/2_encoder/01_networks.ipynb #133f7c3b
+# %% ../../nbs/2_encoder/01_networks.ipynb #3564c156
 def feature_sizes(
     stack: Stack,  # what the encoder is made of
     shape: Sequence[int],  # channels, height, width of the image
@@ -57,7 +57,19 @@ def _least(stack):
         size = (size - 1) * stride + kernel
     return size
 
+# %% ../../nbs/2_encoder/01_networks.ipynb #73e96c09
+def _make_layers(stack, sizes, embedding_size):
+    layers = []
+    for i, (_, kernel, stride) in enumerate(stack.convolutions):
+        layers += [nn.Conv2d(sizes[i][0], sizes[i + 1][0], kernel, stride), nn.ReLU()]
+    layers.append(nn.Flatten())
+    width = sizes[-1][0] * sizes[-1][1] * sizes[-1][2]
+    if stack.units:
+        layers += [nn.Linear(width, stack.units), nn.ReLU()]
+        width = stack.units
+    return nn.Sequential(*layers, nn.Linear(width, embedding_size))
 
+# %% ../../nbs/2_encoder/01_networks.ipynb #77ec52e9
 class Encoder(nn.Module):
     "Image to embedding; ValueError for an image that is too small, TypeError for one that is not uint8."
 
@@ -73,19 +85,10 @@ class Encoder(nn.Module):
             raise ValueError(f"there is no network {network!r}: choose one of {', '.join(STACKS)}")
         if embedding_size < 1:
             raise ValueError(f"embedding_size is {embedding_size}: choose at least 1")
-        stack = STACKS[network]
-        sizes = feature_sizes(stack, shape)
+        sizes = feature_sizes(STACKS[network], shape)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_int(seed, "encoder", network))
-            layers = []
-            for i, (_, kernel, stride) in enumerate(stack.convolutions):
-                layers += [nn.Conv2d(sizes[i][0], sizes[i + 1][0], kernel, stride), nn.ReLU()]
-            layers.append(nn.Flatten())
-            width = sizes[-1][0] * sizes[-1][1] * sizes[-1][2]
-            if stack.units:
-                layers += [nn.Linear(width, stack.units), nn.ReLU()]
-                width = stack.units
-            self.layers = nn.Sequential(*layers, nn.Linear(width, embedding_size))
+            self.layers = _make_layers(STACKS[network], sizes, embedding_size)
         self.shape = tuple(shape)
 
     def forward(

@@ -61,13 +61,13 @@ class ImageSet:
         "Some of the images."
         return ImageSet(self.images[index], self.labels[index], self.classes)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #cd9391d0
+# %% ../../nbs/2_encoder/00_pairs.ipynb #42ca6393
 def held_out(
     labels: np.ndarray,  # (N,) classes
     share: float,  # of every class that is held out, 0..1
-    seed: int,  # of the lot
+    seed: int,  # of the random choice
 ) -> np.ndarray:  # (N,) bool
-    "Draw a part of every class, rounded down; raises ValueError for a share that is none."
+    "Draw a part of every class, rounded down; ValueError for a share outside of 0 to 1."
     if not 0 < share < 1:
         raise ValueError(f"share is {share}: the held-out part must lie between 0 and 1")
     out = np.zeros(len(labels), bool)
@@ -81,7 +81,7 @@ def held_out(
 
 def digits(
     scale: int = 1,  # each pixel becomes a block of scale×scale
-    seed: int = 0,  # of the lot that decides which images are held out
+    seed: int = 0,  # decides which images are held out
 ) -> tuple[ImageSet, ImageSet]:  # for training, held out (a quarter of every class)
     "scikit-learn's handwritten digits, 1×8×8 times scale; raises ValueError for a scale below 1."
     if scale < 1:
@@ -93,7 +93,7 @@ def digits(
     out = torch.from_numpy(held_out(data.target, 0.25, seed))
     return everything.take(~out), everything.take(out)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #d805eb48
+# %% ../../nbs/2_encoder/00_pairs.ipynb #2ecd4a81
 @dataclass(frozen=True)
 class ClassIndex:
     "Where the images of every class are."
@@ -110,13 +110,15 @@ def class_index(
     labels: torch.Tensor,  # (N,) int64 classes 0..K-1
 ) -> ClassIndex:  # for the samplers
     "Sort images by class; raises ValueError when a class has less than two images, so that it has no pair."
+    if labels.ndim != 1 or labels.dtype != torch.int64 or (len(labels) and labels.min() < 0):
+        raise ValueError(f"labels are {tuple(labels.shape)} {labels.dtype}: give (N,) int64, 0 or more")
     count = labels.bincount()
     if len(labels) == 0 or count.min() < 2:
         poor = count.argmin().item() if len(count) else 0
         raise ValueError(f"class {poor} has less than 2 images, which make no pair: leave it out")
     return ClassIndex(labels.argsort(stable=True), count.cumsum(0) - count, count)
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #e9aa5a5e
 def _two_of(index, classes, generator):
     count = index.count[classes]
     draws = torch.rand(2, *classes.shape, generator=generator, dtype=torch.float64)
@@ -129,7 +131,7 @@ def _two_of(index, classes, generator):
 def same_class_pairs(
     index: ClassIndex,  # of the images
     n: int,  # how many pairs, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (2, n) int64 positions of images
     "Pairs of different images of the same class, uniform over classes, then over pairs; raises ValueError."
     return pair_batches(index, 1, n, generator)[0]
@@ -139,7 +141,7 @@ def pair_batches(
     index: ClassIndex,  # of the images
     batches: int,  # how many batches, 1 or more
     n: int,  # pairs in each, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (batches, 2, n) int64 positions of images
     "Batches of independent pairs, each drawn as in `same_class_pairs`; raises ValueError for none."
     _check_counts(batches, n)
@@ -151,29 +153,31 @@ def _check_counts(batches, n):
     if batches < 1 or n < 1:
         raise ValueError(f"{batches} batches of {n} pairs: choose at least 1 of each")
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #961c7d7a
+# %% ../../nbs/2_encoder/00_pairs.ipynb #c44a3bbf
 def correlated_batches(
     index: ClassIndex,  # of the images
     batches: int,  # how many batches, 1 or more
     n: int,  # pairs in each, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (batches, 2, n) int64 positions of images
     "Batches of pairs, all of a batch from one uniformly drawn class; raises ValueError for none."
     _check_counts(batches, n)
     classes = torch.randint(len(index.count), (batches, 1), generator=generator).expand(batches, n)
     return _two_of(index, classes, generator).transpose(0, 1)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #4eedf242
+# %% ../../nbs/2_encoder/00_pairs.ipynb #12649762
 def temporal_pairs(
     first: torch.Tensor,  # (T,) bool: this moment begins an episode
     n: int,  # how many pairs, 1 or more
     shift: int,  # largest distance in steps, 1 or more
-    generator: torch.Generator,  # the lot
+    generator: torch.Generator,  # source of randomness
 ) -> torch.Tensor:  # (2, n) int64: earlier and later moment
     """Uniform pairs of moments of one episode, 1 to shift steps apart (Ermolov & Sebe 2020: 2).
 
     Raises ValueError when there is no such pair, or for n or shift below 1.
     """
+    if first.ndim != 1 or first.dtype != torch.bool:
+        raise ValueError(f"first is {tuple(first.shape)} {first.dtype}: give (T,) bool")
     if n < 1 or shift < 1:
         raise ValueError(f"n is {n} and shift {shift}: choose at least 1 of each")
     time = torch.arange(len(first))
@@ -187,7 +191,7 @@ def temporal_pairs(
     earlier = torch.searchsorted(upto, draw, right=True)
     return torch.stack([earlier, upto[earlier] - draw + earlier])
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #d4955ddd
+# %% ../../nbs/2_encoder/00_pairs.ipynb #e548b5af
 @dataclass(frozen=True)
 class Archive:
     "A file on the web, and how to know that it is the right one."
@@ -203,7 +207,7 @@ CIFAR10 = Archive(
 )
 CIFAR10_CLASSES = tuple("airplane automobile bird cat deer dog frog horse ship truck".split())
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #51ac394e
 def read_cifar10(
     path: str | Path,  # archive in the binary version's format
 ) -> tuple[ImageSet, ImageSet]:  # for training, held out
@@ -228,7 +232,7 @@ def read_cifar10(
         sets.append(ImageSet(records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].long(), CIFAR10_CLASSES))
     return tuple(sets)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #c6216e14
+# %% ../../nbs/2_encoder/00_pairs.ipynb #c8b63720
 def _resumed(url, part):
     """Fetch what is still missing of a partial file."""
     have = part.stat().st_size if part.exists() else 0
@@ -245,7 +249,7 @@ def _resumed(url, part):
                 file.write(block)
                 bar.update(len(block))
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #6df8c9cf
 def fetch(
     archive: Archive,  # what
     folder: str | Path,  # where it is kept

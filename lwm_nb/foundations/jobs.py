@@ -21,8 +21,8 @@ from typing import Any
 import cloudpickle
 import joblib
 
+from .files import interrupts_later
 from .progress import progress
-from .runs import interrupts_later
 from .seeding import set_threads
 
 # %% ../../nbs/0_foundations/08_jobs.ipynb #03b8b4e1

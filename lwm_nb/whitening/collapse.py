@@ -3,7 +3,8 @@
 # %% auto #0
 __all__ = ['spectrum', 'covariance_rank', 'effective_rank', 'rankme', 'mean_cosine', 'collapse_report', 'plot_spectrum']
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #50d26c3e
+# %% ../../nbs/1_whitening/02_collapse.ipynb #58ca2017
+import math
 from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
@@ -11,24 +12,40 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #54f25783
+# %% ../../nbs/1_whitening/02_collapse.ipynb #97d661a0
 def _singular_values(x, centred):
-    if x.ndim != 2 or len(x) < 2:
+    """Singular values in some unit, and the unit: 1 unless squares would be out of range."""
+    if x.ndim != 2 or len(x) < 2 or not x.shape[1]:
         raise ValueError(f"x has the shape {tuple(x.shape)}: the measures take (n, d) with n at least 2")
+    if not x.is_floating_point():
+        raise TypeError(f"x is {x.dtype}: the measures take floating point embeddings, call x.float()")
     if not x.isfinite().all():
         raise ValueError("x has NaN or infinite values: the network has diverged, not collapsed")
     rounding = 10 * torch.finfo(x.dtype).eps
     x = x.detach().double()
+    exponent = math.frexp(x.abs().max().item())[1]
+    unit = 1.0 if abs(exponent) < 400 else 2.0 ** max(exponent, -1000)
+    x = x / unit
     size = torch.linalg.matrix_norm(x)
     values = torch.linalg.svdvals(x - x.mean(0) if centred else x)
-    return torch.where(values > rounding * size, values, 0.0)
+    return torch.where(values > rounding * size, values, 0.0), unit
 
 
+def _variances(x):
+    """Variances along the principal axes in units of the square of a number, and that number."""
+    values, unit = _singular_values(x, True)
+    return values.square() / (len(x) - 1), unit
+
+# %% ../../nbs/1_whitening/02_collapse.ipynb #9fec60f7
 def spectrum(
     x: torch.Tensor,  # (n, d) embeddings
 ) -> torch.Tensor:  # (min(n, d),) variances along the principal axes, largest first, float64
-    """Eigenvalues of the covariance, zero below rounding; ValueError for NaN or under two rows."""
-    return _singular_values(x, True).square() / (len(x) - 1)
+    """Eigenvalues of the covariance, zero below rounding; ValueError for NaN, under two rows or overflow."""
+    variances, unit = _variances(x)
+    variances = variances * unit * unit
+    if not variances.isfinite().all():
+        raise ValueError(f"the squares of values up to {x.abs().max():.0e} overflow float64: scale x down")
+    return variances
 
 
 def covariance_rank(
@@ -36,10 +53,10 @@ def covariance_rank(
     tolerance: float = 0.0,  # share of the largest standard deviation that counts as none, 0–1
 ) -> int:  # number of directions in which the batch varies, 0 to min(n - 1, d)
     """Rank of the covariance: standard deviations above rounding and tolerance; raises as `spectrum`."""
-    values = _singular_values(x, True)
+    values, _ = _singular_values(x, True)
     return int((values > tolerance * values[0]).sum())
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #c22662ec
+# %% ../../nbs/1_whitening/02_collapse.ipynb #ad68a497
 def _exp_entropy(weights):
     if not weights.sum() > 0:
         return 0.0
@@ -51,41 +68,44 @@ def effective_rank(
     x: torch.Tensor,  # (n, d) embeddings
 ) -> float:  # 1 (a line) to d (a ball); 0 for a constant batch
     """Exponential of the entropy of the variances (Roy & Vetterli 2007); raises as `spectrum`."""
-    return _exp_entropy(spectrum(x))
+    return _exp_entropy(_variances(x)[0])
 
 
 def rankme(
     x: torch.Tensor,  # (n, d) embeddings, not centred
 ) -> float:  # 1 (a constant) to min(n, d); 0 if all are zero
     """RankMe: exponential of the entropy of the singular values (Garrido et al. 2023); as `spectrum`."""
-    return _exp_entropy(_singular_values(x, False))
+    return _exp_entropy(_singular_values(x, False)[0])
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #45865210
+# %% ../../nbs/1_whitening/02_collapse.ipynb #bbb64ed9
 def mean_cosine(
     x: torch.Tensor,  # (n, d) embeddings; rows of zeros are left out
 ) -> float:  # -1/(n-1) to 1; NaN with fewer than two rows that are not zero
     """Mean cosine similarity of two different rows; raises ValueError as `spectrum`."""
     _singular_values(x, False)
-    unit = normalize(x.detach().double(), dim=1)
+    x = x.detach().double()
+    size = x.abs().amax(1, keepdim=True)
+    unit = normalize(x / torch.where((size > 1e-9) & (size < 1e100) | (size == 0), 1, size), dim=1)
     n = int((unit.norm(dim=1) > 0).sum())
     if n < 2:
         return float("nan")
     return float((unit.sum(0).square().sum() - n) / (n * (n - 1)))
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #375b0e86
+# %% ../../nbs/1_whitening/02_collapse.ipynb #1cac2a55
 def collapse_report(
     x: torch.Tensor,  # (n, d) embeddings
 ) -> dict:  # rank, effective_rank, rankme, mean_cosine, spread (root of the total variance)
-    """All measures of one batch; raises ValueError as `spectrum`."""
+    """All measures of one batch; raises as `spectrum`."""
+    variances, unit = _variances(x)
     return {
         "rank": covariance_rank(x),
         "effective_rank": effective_rank(x),
         "rankme": rankme(x),
         "mean_cosine": mean_cosine(x),
-        "spread": float(spectrum(x).sum().sqrt()),
+        "spread": unit * float(variances.sum().sqrt()),
     }
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #82c3c977
+# %% ../../nbs/1_whitening/02_collapse.ipynb #0d07a9d5
 def plot_spectrum(
     embeddings: Mapping[str, torch.Tensor],  # {name: (n, d)}
     colours: Mapping[str, str] | None = None,  # {name: colour}; None: the style's cycle
@@ -95,7 +115,7 @@ def plot_spectrum(
     if ax is None:
         _, ax = plt.subplots()
     for name, x in embeddings.items():
-        deviations = spectrum(x).sqrt()
+        deviations = _variances(x)[0].sqrt()
         if deviations[0] == 0:
             continue
         share = (deviations / deviations[0]).clamp(min=1e-8)

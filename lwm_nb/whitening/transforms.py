@@ -3,21 +3,46 @@
 # %% auto #0
 __all__ = ['METHODS', 'covariance', 'newton_schulz', 'whitening_matrix', 'shrink', 'whiten', 'Whitening']
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #61abc024
+# %% ../../nbs/1_whitening/00_transforms.ipynb #7e395412
+import functools
 import math
 
 import torch
 from torch import nn
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #c399fdf7
+# %% ../../nbs/1_whitening/00_transforms.ipynb #e154c694
+def _check_float(x, name="x"):
+    if x.dtype not in (torch.float32, torch.float64):
+        raise TypeError(f"{name} is {x.dtype}: whitening needs float32 or float64, call x.float()")
+
+
+def _precisely(function):
+    """Run a function outside of autocast, which would compute its products in half precision."""
+
+    @functools.wraps(function)
+    def run(*args, **options):
+        device = next(v for v in (*args, *options.values()) if isinstance(v, torch.Tensor)).device.type
+        if not torch.is_autocast_enabled(device):
+            return function(*args, **options)
+        with torch.autocast(device, enabled=False):
+            return function(*args, **options)
+
+    return run
+
+
+@_precisely
 def covariance(
-    x: torch.Tensor,  # (n, d) samples in rows, n at least 2
+    x: torch.Tensor,  # (n, d) samples in rows, n at least 2, float32 or float64
 ) -> torch.Tensor:  # (d, d) covariance, divided by n - 1
-    """Sample covariance of the columns; raises ValueError for fewer than two samples."""
+    """Covariance of the columns; ValueError for fewer than two samples or squares that overflow."""
     if x.ndim != 2 or len(x) < 2:
         raise ValueError(f"covariance needs (n, d) with n at least 2, not the shape {tuple(x.shape)}")
+    _check_float(x)
     centred = x - x.mean(0)
-    return centred.T @ centred / (len(x) - 1)
+    cov = centred.T @ centred / (len(x) - 1)
+    if not cov.isfinite().all() and x.isfinite().all():
+        raise ValueError(f"the squares of values up to {x.abs().max():.0e} overflow {x.dtype}: scale x down")
+    return cov
 
 # %% ../../nbs/1_whitening/00_transforms.ipynb #d54bafcb
 class _WhitenQR(torch.autograd.Function):
@@ -72,15 +97,25 @@ class _InverseRoot(torch.autograd.Function):
         inner = vectors.T @ ((grad + grad.T) / 2) @ vectors
         return vectors @ (slope * inner) @ vectors.T
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #2edb2573
+# %% ../../nbs/1_whitening/00_transforms.ipynb #0898ee8c
+def _check_square(cov):
+    if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not len(cov):
+        raise ValueError(f"cov has the shape {tuple(cov.shape)}: a covariance is (d, d)")
+    _check_float(cov, "cov")
+
+
+@_precisely
 def newton_schulz(
     cov: torch.Tensor,  # (d, d) covariance, positive definite
     iterations: int = 20,  # at least 1; each one more than doubles the eigenvalues that are not yet 1
 ) -> torch.Tensor:  # (d, d) approximation of cov^(-1/2)
-    """Inverse square root by the coupled Newton–Schulz iteration (Higham 2008, 6.3); ValueError for none."""
+    """Inverse square root by the coupled Newton–Schulz iteration (Higham 2008, 6.3); ValueError for none or no finite trace."""
     if iterations < 1:
         raise ValueError(f"iterations is {iterations}: at least 1 is needed, 5 is usual, 20 is thorough")
+    _check_square(cov)
     trace = cov.diagonal().sum()
+    if not 0 < trace < math.inf:
+        raise ValueError(f"the trace of cov is {trace:.3g}: a covariance has a finite one above 0, scale it")
     eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
     y, z = cov / trace, eye
     for _ in range(iterations):
@@ -88,7 +123,7 @@ def newton_schulz(
         y, z = y @ t, t @ z
     return z / trace.sqrt()
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #8819ff4b
+# %% ../../nbs/1_whitening/00_transforms.ipynb #a02dd20a
 METHODS = ("qr", "cholesky", "zca", "pca", "iterative")
 
 
@@ -110,7 +145,8 @@ def _factor(cov, method, iterations):
     eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
     return torch.linalg.solve_triangular(lower.mT, eye, upper=True), full
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #ea509961
+@_precisely
 def whitening_matrix(
     cov: torch.Tensor,  # (d, d) covariance, positive definite
     method: str = "cholesky",  # one of METHODS; "qr" works on data, here it is the same as Cholesky
@@ -119,7 +155,10 @@ def whitening_matrix(
     """Matrix that whitens data of this covariance; ValueError if it is singular or the method unknown."""
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
-    matrix, full = _factor(cov, method, iterations) if cov.isfinite().all() else (cov, False)
+    _check_square(cov)
+    if not cov.isfinite().all():
+        raise ValueError(f"the {len(cov)}×{len(cov)} covariance has NaN or infinite values: look at the data")
+    matrix, full = _factor(cov, method, iterations)
     if not full:
         raise ValueError(
             f"the {len(cov)}×{len(cov)} covariance is singular in {cov.dtype}: use float64, "
@@ -127,13 +166,14 @@ def whitening_matrix(
         )
     return matrix
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #a0156cb1
+# %% ../../nbs/1_whitening/00_transforms.ipynb #6aab17a0
 def shrink(
     cov: torch.Tensor,  # (d, d) covariance
     eps: float,  # relative: 0 to below 1; absolute: 0 or more, in the squared unit of the data
     absolute: bool = False,  # add eps·I, as some code does, instead of mixing with the mean variance
 ) -> torch.Tensor:  # (d, d) covariance with larger small eigenvalues
     """Shrink a covariance towards a multiple of I (Ledoit & Wolf 2004); ValueError for eps out of range."""
+    _check_square(cov)
     _check_eps(eps, absolute)
     eye = torch.eye(len(cov), dtype=cov.dtype, device=cov.device)
     if absolute:
@@ -146,15 +186,14 @@ def _check_eps(eps, absolute):
         allowed = "0 or more" if absolute else "from 0 to below 1, a share of the mean variance"
         raise ValueError(f"eps is {eps}: choose a number {allowed}; 0 whitens fully")
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #1912c1ac
+# %% ../../nbs/1_whitening/00_transforms.ipynb #2a12194a
 def _check_batch(x, method, eps, absolute):
     if method not in METHODS:
         raise ValueError(f"method is {method!r}: choose one of {', '.join(METHODS)}")
     _check_eps(eps, absolute)
     if x.ndim != 2 or x.shape[1] < 1:
         raise ValueError(f"x has the shape {tuple(x.shape)}: whitening takes (n, d), samples in rows")
-    if x.dtype not in (torch.float32, torch.float64):
-        raise TypeError(f"x is {x.dtype}: whitening needs float32 or float64, call x.float()")
+    _check_float(x)
     n, d = x.shape
     if n < 2:
         raise ValueError(
@@ -167,7 +206,7 @@ def _check_batch(x, method, eps, absolute):
             "samples, fewer dimensions, or eps > 0, which whitens only in part"
         )
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #6a66d5e1
 def _refuse(x, eps):
     """Raise the ValueError that says why a batch cannot be whitened."""
     bad = ~x.isfinite().all(0)
@@ -191,7 +230,48 @@ def _columns(mask):
     names = ", ".join(map(str, found[:4])) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
     return ("columns " if len(found) > 1 else "column ") + names
 
+# %% ../../nbs/1_whitening/00_transforms.ipynb #143bdd44
+def _whiten_qr(x, rounding):
+    """The batch whitened by QR, or None when a column adds nothing, or its size is out of range."""
+    white, mean, r = _WhitenQR.apply(x)
+    new, norm = r.diagonal().abs(), torch.linalg.vector_norm
+    size = norm(r).item() + math.sqrt(len(x)) * norm(mean).item()
+    if not _in_range(size, x.dtype):
+        return None
+    if new.min().item() > rounding * size:
+        return white  # quick, and enough, since no column is larger than all
+    own = (r.square().sum(0) + len(x) * mean.square()).sqrt()
+    return white if (new > rounding * own).all() else None
 
+
+def _whiten_cov(x, method, eps, absolute, iterations, rounding):
+    """The batch whitened by a factor of its shrunk covariance, or None as `_whiten_qr`."""
+    n, d = x.shape
+    mean = x.mean(0)
+    centred = x - mean
+    cov = centred.T @ centred / (n - 1)
+    variances = cov.detach().diagonal()
+    varies = variances > (rounding * mean.detach()).square()
+    sound = absolute or varies.any() if eps else varies.all()
+    exact = absolute or _in_range(variances.amax().sqrt().item(), x.dtype)
+    if not (sound and exact and cov.isfinite().all()):
+        return None
+    if method == "qr":
+        added = eps * (n - 1) if absolute else eps / (1 - eps) * centred.square().sum() / d
+        eye = torch.eye(d, dtype=x.dtype, device=x.device)
+        white = _WhitenQR.apply(x, eye * torch.as_tensor(added, dtype=x.dtype).sqrt())[0]
+        return white if absolute else white / math.sqrt(1 - eps)
+    matrix, full = _factor(shrink(cov, eps, absolute), method, iterations)
+    return centred @ matrix if full else None
+
+
+def _in_range(size, dtype):
+    """Whether squares of numbers of this size keep their precision."""
+    far = 2.0 ** (50 if dtype == torch.float32 else 500)
+    return 1 / far < size < far
+
+# %% ../../nbs/1_whitening/00_transforms.ipynb #3d442538
+@_precisely
 def whiten(
     x: torch.Tensor,  # (n, d) samples in rows, float32 or float64; n > d unless eps > 0
     method: str = "qr",  # one of METHODS; the results differ by a rotation only
@@ -202,39 +282,20 @@ def whiten(
 ) -> torch.Tensor:  # (n, d) with mean 0 and, for eps 0, covariance I
     """Whiten a batch, differentiably; ValueError for NaN, n ≤ d, one sample, constant, dependent columns."""
     _check_batch(x, method, eps, absolute)
-    n, d = x.shape
-    rounding = torch.finfo(x.dtype).eps * (d + 10)
+    rounding = torch.finfo(x.dtype).eps * (x.shape[1] + 10)
     if method == "qr" and not eps:
-        white, mean, r = _WhitenQR.apply(x)
-        if not _independent(r, mean, n, rounding):
-            _refuse(x, eps)
+        white = _whiten_qr(x, rounding)
+    else:
+        white = _whiten_cov(x, method, eps, absolute, iterations, rounding)
+    if white is not None:
         return white
-    mean = x.mean(0)
-    centred = x - mean
-    cov = centred.T @ centred / (n - 1)
-    varies = cov.detach().diagonal() > (rounding * mean.detach()).square()
-    sound = absolute or varies.any() if eps else varies.all()
-    if not (sound and cov.isfinite().all()):
-        _refuse(x, eps)
-    if method == "qr":
-        added = eps * (n - 1) if absolute else eps / (1 - eps) * centred.square().sum() / d
-        eye = torch.eye(d, dtype=x.dtype, device=x.device)
-        white = _WhitenQR.apply(x, eye * torch.as_tensor(added, dtype=x.dtype).sqrt())[0]
-        return white if absolute else white / math.sqrt(1 - eps)
-    matrix, full = _factor(shrink(cov, eps, absolute), method, iterations)
-    if not full:
-        _refuse(x, eps)
-    return centred @ matrix
+    size = x.detach().abs().max().item()
+    if 0 < size < math.inf and not _in_range(size, x.dtype):
+        share = eps / size / size if absolute else eps
+        return whiten(x / size, method, share, absolute=absolute, iterations=iterations)
+    _refuse(x, eps)
 
-
-def _independent(r, mean, n, rounding):
-    """Whether each column adds more than rounding errors of its own size to the constant and those before."""
-    new, norm = r.diagonal().abs(), torch.linalg.vector_norm
-    if new.min().item() > rounding * (norm(r).item() + math.sqrt(n) * norm(mean).item()):
-        return True  # quick, and enough, since no column is larger than all
-    return bool((new > rounding * (r.square().sum(0) + n * mean.square()).sqrt()).all())
-
-# %% ../../nbs/1_whitening/00_transforms.ipynb #0bf8caa9
+# %% ../../nbs/1_whitening/00_transforms.ipynb #d0f7f66c
 class Whitening(nn.Module):
     """Whitening of a batch as a layer, with running statistics for inference if `momentum` is given.
 
@@ -271,6 +332,7 @@ class Whitening(nn.Module):
         """Whiten by the batch; in eval mode by the running statistics if there are any."""
         if x.ndim != 2 or x.shape[1] != self.dim:
             raise ValueError(f"x has the shape {tuple(x.shape)}: this layer takes (n, {self.dim})")
+        _check_float(x)
         if self.momentum is None or self.training:
             white = whiten(x, self.method, self.eps, absolute=self.absolute, iterations=self.iterations)
             if self.momentum is not None:
@@ -278,8 +340,11 @@ class Whitening(nn.Module):
             return white
         if not self.batches:
             raise RuntimeError("no running statistics yet: run at least one batch in train mode first")
-        cov = shrink(self.running_cov, self.eps, self.absolute)
-        return (x - self.running_mean) @ whitening_matrix(cov, self.method, self.iterations)
+        return self._by_running_statistics(x, self.running_mean.to(x), self.running_cov.to(x))
+
+    def _by_running_statistics(self, x, mean, cov):
+        matrix = whitening_matrix(shrink(cov, self.eps, self.absolute), self.method, self.iterations)
+        return _precisely(torch.matmul)(x - mean, matrix)
 
     @torch.no_grad()
     def _remember(self, x):
