@@ -4,7 +4,7 @@
 __all__ = ['COUNTERS', 'LISTS', 'SAME_RESULT', 'Training', 'begin_training', 'exploration', 'check_finite', 'store_row', 'act',
            'where', 'learn', 'metrics_row', 'weights', 'save_weights', 'release_memory', 'LogMetrics', 'StopWhenAsked',
            'pack_training', 'unpack_training', 'begin_environments_anew', 'stored_bytes', 'KeepStates', 'restore',
-           'check_start', 'train', 'run_loop', 'show_progress']
+           'run_loop', 'show_progress', 'check_start', 'train']
 
 # %% ../../nbs/4_agent/08_training.ipynb #fc46aa03
 import ctypes
@@ -73,12 +73,12 @@ class Training:
         "How many there will be."
         return -(-self.config.frames // self.config.num_envs)
 
-# %% ../../nbs/4_agent/08_training.ipynb #8d221201
+# %% ../../nbs/4_agent/08_training.ipynb #87c73c32
 def begin_training(
     config: TrainConfig,  # settings
     env: gymnasium.vector.VectorEnv,  # config.num_envs environments that `Rows` accepts
 ) -> Training:  # at its first row
-    "Reset the environments and make all that takes part; ValueError or MemoryError for what cannot be trained."
+    "Reset the environments and make all that takes part; ValueError or MemoryError where that cannot be."
     if env.num_envs != config.num_envs:
         raise ValueError(
             f"the environment has {env.num_envs} copies, the settings say num_envs={config.num_envs}"
@@ -162,11 +162,11 @@ def where(
     "At which frame and update it is, and what is saved."
     return f"at frame {training.frames}, update {training.updates}: {training.last_state}"
 
-# %% ../../nbs/4_agent/08_training.ipynb #ab44b8cd
+# %% ../../nbs/4_agent/08_training.ipynb #7808a046
 def learn(
     training: Training,  # whose agent learns, when it is time
 ):
-    "A bout of updates every `learn_every` iterations after the warm-up; FloatingPointError for a loss of NaN."
+    "Updates, every `learn_every` iterations after the warm-up; FloatingPointError for a loss of NaN."
     config, learner = training.config, training.learner
     if training.frames <= config.warmup or training.iteration % config.learn_every:
         return
@@ -289,7 +289,7 @@ class StopWhenAsked:
             self.polled = time.monotonic()
             training.stopping = training.stopping or self.run.stop_requested()
 
-# %% ../../nbs/4_agent/08_training.ipynb #60858112
+# %% ../../nbs/4_agent/08_training.ipynb #78dc0684
 COUNTERS = "iteration updates learn_s wall_s cpu_s learnt".split()
 LISTS = "lengths returns surprises".split()
 
@@ -341,8 +341,8 @@ def begin_environments_anew(
     "Reset the environments, with seeds of their own, and say so."
     env = training.rows.env
     warnings.warn(
-        f"{type(env).__name__} cannot give its state: networks, optimisers, replay and random numbers continue "
-        f"where they stood at frame {training.frames}, but its episodes begin anew",
+        f"{type(env).__name__} cannot give its state: networks, optimisers, replay and random numbers "
+        f"continue where they stood at frame {training.frames}, but its episodes begin anew",
         stacklevel=2,
     )
     training.row = training.rows.reset(seed_int(training.config.seed, "env", training.iteration) % 2**32)
@@ -412,6 +412,47 @@ def restore(
     training.table = known.astype(object).where(known.notna(), None).to_dict("records")
     training.last_state = f"the last good checkpoint is of frame {training.frames}"
 
+# %% ../../nbs/4_agent/08_training.ipynb #40b1bffd
+def run_loop(
+    training: Training,  # goes on to its end
+    callbacks: list,  # called with it after each iteration
+):
+    "Act, learn, call back, until the frames are done; KeyboardInterrupt when a callback says `stopping`."
+    wall, cpu = time.perf_counter() - training.wall_s, time.process_time() - training.cpu_s
+    while training.iteration < training.iterations:
+        act(training)
+        learn(training)
+        training.wall_s, training.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
+        for callback in callbacks:
+            callback(training)
+        if training.stopping:
+            raise KeyboardInterrupt
+
+
+class show_progress:
+    "Callback and context: a progress bar with the last row's length and loss."
+
+    def __init__(
+        self,
+        training: Training,  # about to begin or to go on
+    ):
+        self.num_envs, name = training.config.num_envs, "DQN+WM" if training.config.add_ri else "DQN"
+        self.bar = progress(total=training.iterations * self.num_envs, desc=name, unit="frames")
+        self.bar.update(training.frames)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bar.close()
+
+    def __call__(self, training):
+        self.bar.update(self.num_envs)
+        if training.table:
+            last = training.table[-1]
+            shown = {k: last[k] for k in ("length", "loss") if last[k] is not None}
+            self.bar.set_postfix(shown, refresh=False)
+
 # %% ../../nbs/4_agent/08_training.ipynb #686eb1ff
 def check_start(
     config: TrainConfig,  # settings
@@ -459,44 +500,3 @@ def train(
                 save_weights(training, run)
             raise
     return training.agent, training.table
-
-# %% ../../nbs/4_agent/08_training.ipynb #40b1bffd
-def run_loop(
-    training: Training,  # goes on to its end
-    callbacks: list,  # called with it after each iteration
-):
-    "Act, learn, call back, until the frames are done; KeyboardInterrupt when a callback says `stopping`."
-    wall, cpu = time.perf_counter() - training.wall_s, time.process_time() - training.cpu_s
-    while training.iteration < training.iterations:
-        act(training)
-        learn(training)
-        training.wall_s, training.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
-        for callback in callbacks:
-            callback(training)
-        if training.stopping:
-            raise KeyboardInterrupt
-
-
-class show_progress:
-    "Callback and context: a progress bar with the last row's length and loss."
-
-    def __init__(
-        self,
-        training: Training,  # about to begin or to go on
-    ):
-        self.num_envs, name = training.config.num_envs, "DQN+WM" if training.config.add_ri else "DQN"
-        self.bar = progress(total=training.iterations * self.num_envs, desc=name, unit="frames")
-        self.bar.update(training.frames)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.bar.close()
-
-    def __call__(self, training):
-        self.bar.update(self.num_envs)
-        if training.table:
-            last = training.table[-1]
-            shown = {k: last[k] for k in ("length", "loss") if last[k] is not None}
-            self.bar.set_postfix(shown, refresh=False)

@@ -6,7 +6,7 @@ __all__ = ['LEFT', 'DOWN', 'RIGHT', 'UP', 'MOVES', 'ACTION_NAMES', 'MIN_SIZE', '
            'check_options', 'maze_text', 'Labyrinth', 'compiled', 'next_bits', 'next_below', 'carve_into',
            'carve_batch', 'LabyrinthVectorEnv', 'for_each', 'random_states', 'check_mask']
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #24c63584
+# %% ../../nbs/3_labyrinth/00_env.ipynb #28600fc5
 import itertools
 import operator
 
@@ -18,6 +18,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from ..foundations.plotting import HEAT_COLOURS, MAZE_COLOURS, rgb
 from ..foundations.seeding import check_seed
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #4873b46b
@@ -137,16 +138,9 @@ def check_positions(
         raise ValueError(f"position {positions.tolist()!r} is outside: row and col go from 0 to {size - 1}.")
     return positions.astype(np.int64)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #9d6107d7
-PALETTE = {
-    "paper": (252, 251, 248),
-    "visited": (205, 228, 240),
-    "fog": (186, 184, 180),
-    "wall": (43, 45, 66),
-    "agent": (213, 94, 0),
-    "path": (0, 114, 178),
-}
-HEAT = np.array([(255, 250, 235), (253, 200, 110), (226, 96, 72), (138, 28, 96), (48, 10, 60)], float)
+# %% ../../nbs/3_labyrinth/00_env.ipynb #3807e14d
+PALETTE = {name: rgb(colour) for name, colour in MAZE_COLOURS.items()}
+HEAT = np.array([rgb(colour) for colour in HEAT_COLOURS], float)
 
 
 def heat_colours(
@@ -623,14 +617,13 @@ def random_states(
     entropy = np.random.SeedSequence(None if seed is None else check_seed(seed))
     return entropy.generate_state(2 * number, np.uint64).reshape(number, 2)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #15a48c11
+# %% ../../nbs/3_labyrinth/00_env.ipynb #14f45512
 @patch
 def reset(
     self: LabyrinthVectorEnv,
     *,
     seed: int | list | None = None,  # None goes on with the random numbers that there are
-    options: dict
-    | None = None,  # passages (N, n, n, 4), position (N, 2), or one for all; reset_mask (N,) bool
+    options: dict | None = None,  # passages, position: for each or for all; reset_mask (N,) bool
 ) -> tuple[np.ndarray, dict]:  # observations (N, 4) int8, empty info
     "Begin an episode everywhere, or where the mask says. Labyrinth i depends on the seed and on i, not on N."
     options, n = check_options(options, "reset_mask"), self.num_envs
@@ -713,7 +706,7 @@ def load_state(
         getattr(self, f"_{name}")[:] = state[name]
     self._state, self._begun = state["state"].copy(), True
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #8fca5308
+# %% ../../nbs/3_labyrinth/00_env.ipynb #55972090
 @patch
 def step(
     self: LabyrinthVectorEnv,
@@ -721,8 +714,8 @@ def step(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:  # obs, reward, terminated, truncated, info
     """Move in all labyrinths; where an episode ends, the next one begins.
 
-    info: `_final_obs` (N,) bool, where an episode ended; `episode_length` (N,) int64, its steps, 0 elsewhere; and in
-    steps in which one ended `final_obs` (N, 4) int8, what it saw last, 0 elsewhere, and `final_info`.
+    info: `_final_obs` (N,) bool, where an episode ended; `episode_length` (N,) int64, its steps, 0 elsewhere;
+    and when one ended `final_obs` (N, 4) int8, what it saw last, 0 elsewhere, and `final_info`.
     """
     actions, n = self._checked(actions), self.num_envs
     obs, ended, length = np.empty((2, n), np.uint32), np.empty((3, n), bool), np.empty(n, np.int64)
