@@ -15,7 +15,9 @@ from fastcore.basics import patch
 
 import lwm_nb
 from ..agent.dqn import unrescale
-from ..agent.training import Agent, load_agent, make_config, train
+from ..agent.agent import Agent, load_agent
+from ..agent.config import make_config
+from ..agent.training import train
 from ..foundations.run import Run
 from ..labyrinth.env import LabyrinthVectorEnv
 

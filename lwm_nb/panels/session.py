@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 from fastcore.basics import patch
 
-from ..agent.training import Agent
+from ..agent.agent import Agent
 from ..foundations.seeding import check_seed
 from .companion import BatchOfOne, Companion
 from .episodes import Episode, Row, load_episode, save_episode, save_film, to_png
