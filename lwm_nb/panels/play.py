@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['default_agent', 'PlayPanel', 'episode_figure']
 
-# %% ../../nbs/10_panels/07_play_panel.ipynb #4dfaf3d2
+# %% ../../nbs/10_panels/07_play_panel.ipynb #51ab63cc
 import base64
 
 import gymnasium
@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError(f'{error}: the panels need more packages, pip install "lwm_nb[panels]"') from error
 
-from ..agent.training import Agent
+from ..agent.agent import Agent
 from ..foundations.plotting import INK, QUIET, STYLE, colour
 from ..labyrinth.env import Labyrinth
 from .companion import newest_agent
