@@ -137,8 +137,8 @@ def test_runs_of_the_same_name_are_all_shown(page):
 
 def test_stop_ends_the_run_so_that_it_loads(page, notebooks):
     rows = stop(page)
-    from lwm_nb.agent.training import load_agent
-    from lwm_nb.foundations.runs import Run
+    from lwm_nb.agent.agent import load_agent
+    from lwm_nb.foundations.run import Run
 
     run = Run.load(notebooks / "runs" / "live")
     assert run.status == "interrupted" and len(run.metrics()) == rows

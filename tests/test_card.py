@@ -11,7 +11,7 @@ from conftest import ROOT
 from lab import needs_chromium, screenshot
 from test_cli import TINY, call, refused
 
-import lwm_nb.agent.training  # noqa: F401 - registers the trainer
+import lwm_nb.agent.trainer  # noqa: F401 - registers it
 from lwm_nb.agent.config import PRESETS, make_config
 from lwm_nb.cli import parse
 from lwm_nb.foundations.card import card_html, check_figures, make_card, read_card, rerun_command

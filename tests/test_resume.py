@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-import lwm_nb.agent.training  # noqa: F401 - registers the trainer
+import lwm_nb.agent.trainer  # noqa: F401 - registers it
 from lwm_nb.agent.config import make_config
 from lwm_nb.foundations.files import LockedError
 from lwm_nb.foundations.run import Run

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['LARGEST_PICTURE', 'make_networks', 'Agent', 'load_agent']
 
-# %% ../../nbs/4_agent/06_agent.ipynb #4e06cdf1
+# %% ../../nbs/4_agent/06_agent.ipynb #f5afc3fc
 import copy
 import dataclasses
 
@@ -17,7 +17,8 @@ from .dqn import QNetwork
 from .encoders import ObsSpec, make_obs_encoder
 from .forward_model import ForwardModel
 from .intrinsic_reward import ErrorNorm
-from ..foundations.runs import Run, config_from_dict
+from ..foundations.config import config_from_dict
+from ..foundations.run import Run
 from ..foundations.seeding import resolve_device, seed_int
 
 # %% ../../nbs/4_agent/06_agent.ipynb #fcea18f6
@@ -187,7 +188,7 @@ def load(
             network.load_state_dict(part)
     self.norm = ErrorNorm(**meta["norm"])
 
-# %% ../../nbs/4_agent/06_agent.ipynb #aff52fa1
+# %% ../../nbs/4_agent/06_agent.ipynb #51050e7b
 def load_agent(
     run: Run,  # a run of kind "agent"
     name: str = "last",  # which checkpoint
@@ -196,8 +197,7 @@ def load_agent(
     tensors, meta = run.load_checkpoint(name)
     if "norm" not in meta:
         raise ValueError(f"{run.path}: checkpoint {name!r} is not one of an agent; train it again")
-    stored = run.config.get("settings", run.config.get("train"))  # "train" before version 0.4
-    config = dataclasses.replace(config_from_dict(TrainConfig, stored), device="auto")
+    config = dataclasses.replace(config_from_dict(TrainConfig, run.config["settings"]), device="auto")
     spec = ObsSpec(**meta["obs"]) if "obs" in meta else meta["obs_dim"]
     agent = Agent(config, spec, meta["num_actions"])
     agent.load(tensors, meta)

@@ -4,10 +4,10 @@
 __all__ = ['POSITIVE', 'SHARES', 'NOT_NEGATIVE', 'PAPER', 'OFFICIAL', 'CARTPOLE', 'PRESETS', 'check_config', 'TrainConfig',
            'make_config']
 
-# %% ../../nbs/4_agent/05_config.ipynb #63225dea
+# %% ../../nbs/4_agent/05_config.ipynb #271a23b9
 from dataclasses import dataclass
 
-from ..foundations.runs import config_from_dict
+from ..foundations.config import config_from_dict
 
 # %% ../../nbs/4_agent/05_config.ipynb #2a492782
 POSITIVE = (
@@ -147,7 +147,7 @@ class TrainConfig:
         "Whether a world model is trained along."
         return self.add_ri or self.official_ri_input
 
-# %% ../../nbs/4_agent/05_config.ipynb #ad95bd6a
+# %% ../../nbs/4_agent/05_config.ipynb #ee34d97a
 PAPER = dict(
     frames=1_000_000, num_envs=8, lam=0.0, burn_in=16, batch_size=32, learn_every=4, updates=1, lr=5e-4,
     lr_final=5e-4, adam_eps=1e-3, eps_start=0.01, eps_most=0.01, replay=100_000, warmup=10_000,
@@ -158,8 +158,8 @@ OFFICIAL = dict(
     official_fresh_surprise=True, official_ri_input=True, official_sum_loss=True, grad_clip=0.0,
 )  # fmt: skip
 CARTPOLE = dict(
-    frames=200_000, num_envs=16, hidden_size=64, unroll=16, burn_in=4, batch_size=32, learn_every=2, updates=1,
-    eps_frames=20_000, eps_most=0.1, replay=100_000, warmup=2_000, stride=8, log_every=20_000,
+    frames=200_000, num_envs=16, hidden_size=64, unroll=16, burn_in=4, batch_size=32, learn_every=2,
+    updates=1, eps_frames=20_000, eps_most=0.1, replay=100_000, warmup=2_000, stride=8, log_every=20_000,
 )  # fmt: skip
 PRESETS = {"default": {}, "paper": PAPER, "official": {**PAPER, **OFFICIAL}, "cartpole": CARTPOLE}
 

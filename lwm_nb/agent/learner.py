@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Learner', 'judge_again']
 
-# %% ../../nbs/4_agent/07_learner.ipynb #ae8ca755
+# %% ../../nbs/4_agent/07_learner.ipynb #6e276d16
 import copy
 
 import numpy as np
@@ -14,8 +14,8 @@ from .agent import Agent
 from .dqn import td_errors
 from .forward_model import prediction_errors
 from .replay import SequenceReplay, real_rows
+from ..foundations.checkpoints import pack_optimiser, unpack_optimiser
 from ..foundations.progress import progress
-from ..foundations.runs import pack_optimiser, unpack_optimiser
 
 # %% ../../nbs/4_agent/07_learner.ipynb #faaf885f
 class Learner:

@@ -3,8 +3,9 @@
 # %% auto #0
 __all__ = ['real_rows', 'replay_bytes', 'free_bytes', 'check_memory', 'SequenceReplay']
 
-# %% ../../nbs/4_agent/01_replay.ipynb #03558e26
+# %% ../../nbs/4_agent/01_replay.ipynb #350da1ce
 import os
+from collections.abc import Mapping
 
 import numpy as np
 from fastcore.basics import patch
@@ -18,7 +19,7 @@ def real_rows(
     "Whether a step led to a row; the others follow a reset, and no transition leads to them."
     return ~first | terminated | truncated
 
-# %% ../../nbs/4_agent/01_replay.ipynb #4aa5a838
+# %% ../../nbs/4_agent/01_replay.ipynb #3f80c303
 def replay_bytes(
     capacity: int,  # steps kept, over all environments
     num_envs: int,  # N, environments that step together
@@ -54,7 +55,8 @@ def check_memory(
     "MemoryError, before the start, when a replay will not fit."
     if free is not None and needed > free:
         raise MemoryError(
-            f"the replay needs {needed / 1e9:.2g} GB of memory, {free / 1e9:.2g} GB are free: choose a smaller replay"
+            f"the replay needs {needed / 1e9:.2g} GB of memory, {free / 1e9:.2g} GB are free: "
+            "choose a smaller replay"
         )
 
 # %% ../../nbs/4_agent/01_replay.ipynb #9e47ebee
@@ -122,7 +124,7 @@ def add(
         self.hidden[at // self.stride] = hidden
     self.written += 1
 
-# %% ../../nbs/4_agent/01_replay.ipynb #95caf54f
+# %% ../../nbs/4_agent/01_replay.ipynb #d4e0ef2e
 @patch
 def starts(
     self: SequenceReplay,
@@ -154,7 +156,7 @@ def sample(
     env = rng.integers(self.num_envs, size=batch_size)
     row = start * self.stride + np.arange(length)[:, None]
     batch = {name: field[row % self.rows, env] for name, field in self.fields.items()}
-    batch["final_obs"] = np.zeros_like(batch["obs"])
+    batch["final_obs"] = np.zeros(batch["obs"].shape, batch["obs"].dtype)
     for t, b in np.argwhere(batch["truncated"]):
         cut = self.fields["truncated"][row[t, b] % self.rows, : env[b]].sum()
         batch["final_obs"][t, b] = self.final_obs[row[t, b]][cut]
@@ -181,7 +183,7 @@ def rejudge(
     self.fields["surprise"][: self.written] = surprise
     self.saved, self.parts = 0, []
 
-# %% ../../nbs/4_agent/01_replay.ipynb #012355b7
+# %% ../../nbs/4_agent/01_replay.ipynb #b039e0f3
 @patch
 def new_part(
     self: SequenceReplay,
@@ -205,13 +207,14 @@ def new_part(
 @patch
 def load_parts(
     self: SequenceReplay,
-    parts: dict,  # arrays by name of the part, as they were stored
+    parts: Mapping,  # arrays or tensors by name of the part, as they were stored; read one at a time
 ):
     "Fill the ring from its parts; ValueError when they are not of a ring of this shape without gaps."
     known, at = self.fields | {"hidden": self.hidden, "final_obs": self.fields["obs"][:, 0]}, None
     ordered = sorted(parts, key=lambda name: int(name.split("-")[1]))
     for name in ordered:
-        part, (begin, end) = parts[name], map(int, name.split("-")[1:])
+        part = {key: np.asarray(value) for key, value in parts[name].items()}
+        begin, end = map(int, name.split("-")[1:])
         fits = part.keys() == known.keys() and all(
             part[k].dtype == v.dtype and part[k].shape[1:] == v.shape[1:] for k, v in known.items()
         )

@@ -6,7 +6,7 @@ __all__ = ['COUNTERS', 'LISTS', 'SAME_RESULT', 'Training', 'begin_training', 'ex
            'pack_training', 'unpack_training', 'begin_environments_anew', 'stored_bytes', 'KeepStates', 'restore',
            'check_start', 'train', 'run_loop', 'show_progress']
 
-# %% ../../nbs/4_agent/08_training.ipynb #f1abd800
+# %% ../../nbs/4_agent/08_training.ipynb #fc46aa03
 import ctypes
 import time
 import warnings
@@ -16,16 +16,17 @@ from dataclasses import dataclass, field
 import gymnasium
 import numpy as np
 import torch
-from fastcore.basics import patch
 
 from .agent import Agent
 from .config import TrainConfig
 from .encoders import obs_spec
 from .learner import Learner
 from .replay import SequenceReplay, check_memory, free_bytes, replay_bytes
+from ..foundations.config import plain
+from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.rows import Row, Rows
-from ..foundations.runs import Run, interrupts_later, plain
+from ..foundations.run import Run
 from ..foundations.seeding import numpy_generator, seed_int, set_threads
 
 # %% ../../nbs/4_agent/08_training.ipynb #259f9e94
@@ -180,7 +181,7 @@ def learn(
     check_finite(found, where(training))
     training.learn_s += time.perf_counter() - tick
 
-# %% ../../nbs/4_agent/08_training.ipynb #dd3e5cf3
+# %% ../../nbs/4_agent/08_training.ipynb #d0ae5efb
 def metrics_row(
     training: Training,  # where it stands
 ) -> dict:  # numbers by name, None where there is nothing yet
@@ -221,7 +222,7 @@ def save_weights(
 ):
     "Store the agent as the checkpoint `last`."
     tensors, meta = training.agent.state()
-    counters = {"frames": training.frames, "updates": training.updates, "of": training.config.frames}
+    counters = {"frames": training.frames, "updates": training.updates}
     run.save_checkpoint(tensors, meta | counters)
 
 # %% ../../nbs/4_agent/08_training.ipynb #9b0934b1
@@ -232,7 +233,7 @@ def release_memory() -> bool:  # whether the C library could be asked (Linux wit
     except (OSError, AttributeError):
         return False
 
-# %% ../../nbs/4_agent/08_training.ipynb #cb644457
+# %% ../../nbs/4_agent/08_training.ipynb #f478421d
 class LogMetrics:
     "Callback: a row of metrics every `log_every` frames, judged if asked, and the weights with it."
 
@@ -244,10 +245,8 @@ class LogMetrics:
         log: Callable[[dict], None] | None = None,  # called with each row, once it is stored
     ):
         self.run, self.judge, self.log = run, judge, log
-        iterations, rows = (
-            -(-config.frames // config.num_envs),
-            max(1, round(config.frames / config.log_every)),
-        )
+        iterations = -(-config.frames // config.num_envs)
+        rows = max(1, round(config.frames / config.log_every))
         self.due = {round(iterations * k / rows) for k in range(1, rows + 1)}
 
     def __call__(
@@ -290,7 +289,7 @@ class StopWhenAsked:
             self.polled = time.monotonic()
             training.stopping = training.stopping or self.run.stop_requested()
 
-# %% ../../nbs/4_agent/08_training.ipynb #c72fb2b9
+# %% ../../nbs/4_agent/08_training.ipynb #60858112
 COUNTERS = "iteration updates learn_s wall_s cpu_s learnt".split()
 LISTS = "lengths returns surprises".split()
 
@@ -342,8 +341,8 @@ def begin_environments_anew(
     "Reset the environments, with seeds of their own, and say so."
     env = training.rows.env
     warnings.warn(
-        f"{type(env).__name__} cannot give its state: networks, optimisers, replay and random numbers go on where "
-        f"they stood at frame {training.frames}, but its episodes begin anew",
+        f"{type(env).__name__} cannot give its state: networks, optimisers, replay and random numbers continue "
+        f"where they stood at frame {training.frames}, but its episodes begin anew",
         stacklevel=2,
     )
     training.row = training.rows.reset(seed_int(training.config.seed, "env", training.iteration) % 2**32)
@@ -364,7 +363,7 @@ def stored_bytes(
         )
     return need
 
-# %% ../../nbs/4_agent/08_training.ipynb #28f66264
+# %% ../../nbs/4_agent/08_training.ipynb #7511081d
 SAME_RESULT = ("device", "checkpoint_every", "checkpoint_gb")
 
 
@@ -396,13 +395,7 @@ def restore(
     training: Training,  # fresh; goes on where the newest state of the run stood
     run: Run,  # with states, or begun only
 ):
-    "Bring a training to the newest state of its run; ValueError for other settings or for a finished run."
-    if not run.states() and "last" in run.checkpoints():
-        done = run.load_checkpoint()[1]
-        if done.get("frames", 0) >= done.get("of", np.inf):
-            raise ValueError(
-                f"{run.path} is finished with {done['frames']} frames: train longer in a new run"
-            )
+    "Bring a training to the newest state of its run; ValueError for other settings, or a finished run."
     stored = run.restore_state()
     if stored is None:
         return
@@ -414,7 +407,7 @@ def restore(
             f"the state in {run.path} was made with another {', '.join(other)}: resume with the same settings"
         )
     unpack_training(training, tensors, meta)
-    training.learner.replay.load_parts({n: {k: v.numpy() for k, v in p.items()} for n, p in parts.items()})
+    training.learner.replay.load_parts(parts)
     known = run.metrics()
     training.table = known.astype(object).where(known.notna(), None).to_dict("records")
     training.last_state = f"the last good checkpoint is of frame {training.frames}"
@@ -467,7 +460,7 @@ def train(
             raise
     return training.agent, training.table
 
-# %% ../../nbs/4_agent/08_training.ipynb #dcd67f31
+# %% ../../nbs/4_agent/08_training.ipynb #40b1bffd
 def run_loop(
     training: Training,  # goes on to its end
     callbacks: list,  # called with it after each iteration
@@ -505,6 +498,5 @@ class show_progress:
         self.bar.update(self.num_envs)
         if training.table:
             last = training.table[-1]
-            self.bar.set_postfix(
-                {k: last[k] for k in ("length", "loss") if last[k] is not None}, refresh=False
-            )
+            shown = {k: last[k] for k in ("length", "loss") if last[k] is not None}
+            self.bar.set_postfix(shown, refresh=False)
