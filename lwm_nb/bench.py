@@ -18,7 +18,7 @@ from .agent.dqn import rescale, td_errors, unrescale
 from .agent.training import act, begin_training, train
 from .foundations.jobs import run_jobs
 from .foundations.progress import progress
-from .foundations.runs import environment
+from .foundations.run import environment
 from .foundations.seeding import numpy_generator, seed_int, set_threads
 from .labyrinth.env import Labyrinth, LabyrinthVectorEnv
 

@@ -3,16 +3,17 @@
 # %% auto #0
 __all__ = ['LabyrinthTask', 'feasible_oracles', 'known_map_steps', 'exact_steps', 'random_walks']
 
-# %% ../../nbs/3_labyrinth/03_task.ipynb #ffc03907
+# %% ../../nbs/3_labyrinth/03_task.ipynb #b32446ec
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..foundations.seeding import numpy_generator
-from ..foundations.tasks import Metric, Policy, register_task
+from ..foundations.tasks import Metric, Policy, evaluate, register_task
 from .belief import EXACT_SIZES, BayesOptimal, enumerate_mazes, expected_steps
 from .env import LabyrinthVectorEnv
 from .oracles import ORACLES, KnownMap

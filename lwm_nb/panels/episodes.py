@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..foundations.runs import write_atomic
+from ..foundations.files import write_atomic
 
 try:
     import imageio.v2 as imageio
