@@ -263,7 +263,7 @@ def _collect_resumed(self: Watch):
         output.close()
         del self._resumed[name]
 
-# %% ../../nbs/10_panels/11_watch.ipynb #71bd15de
+# %% ../../nbs/10_panels/11_watch.ipynb #d4168919
 @patch(as_prop=True)
 def columns(self: Watch) -> list[str]:
     "Columns of metrics that can be shown as curves."
@@ -287,7 +287,7 @@ def oracles(self: Watch) -> dict:
         return oracle_levels(*tasks)
     return {}
 
-
+# %% ../../nbs/10_panels/11_watch.ipynb #7b2f1bdc
 @patch(as_prop=True)
 def counts(self: Watch) -> str:
     "The column that holds what counts."
