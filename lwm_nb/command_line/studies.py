@@ -5,7 +5,7 @@ __all__ = ['NOTEBOOK', 'QUICK', 'CANNOT', 'save_figure', 'begin_study', 'write_r
            'write_study', 'Reproduce', 'Sweep', 'grid_text', 'EncodersTrain', 'EncodersAggregate', 'Encoders', 'Card',
            'verdict_text', 'Verify', 'Bench']
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #b7b44164
+# %% ../../nbs/11_command_line/03_studies.ipynb #165ee13d
 import io
 import math
 import os
@@ -21,6 +21,7 @@ import pandas as pd
 from tyro.conf import Positional, Suppress, arg, subcommand
 
 import lwm_nb
+import lwm_nb.agent.trainer  # noqa: F401 - registers the trainer
 from ..agent.config import make_config
 from ..bench import bench_labyrinth, bench_text, bench_workers, workers_text
 from lwm_nb.command_line.answers import (
@@ -104,7 +105,7 @@ def write_report(
     write_atomic(out, page.encode())
     return None
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #8bf06e54
+# %% ../../nbs/11_command_line/03_studies.ipynb #5d20c43f
 QUICK = dict(
     frames=120_000, num_envs=64, warmup=10_000, replay=60_000, eps_frames=40_000, updates=4, log_every=20_000,
     pretrain=50,
@@ -136,9 +137,8 @@ def main_table(
     names = [n for n in ("random", "DFS", "Bayes-optimal") if n in feasible_oracles(task)]
     table = pd.concat([study_rows(root), oracle_rows(task, names)], ignore_index=True)
     order = {name: i for i, name in enumerate(("random", "DFS", *methods, "Bayes-optimal"))}
-    table = table.assign(order=table.method.map(order)).sort_values(
-        ["epsilon", "order"], ascending=[False, True]
-    )
+    table = table.assign(order=table.method.map(order))
+    table = table.sort_values(["epsilon", "order"], ascending=[False, True])
     return table.drop(columns="order")
 
 
@@ -226,7 +226,7 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #2e9b616f
+# %% ../../nbs/11_command_line/03_studies.ipynb #fb0b1784
 @dataclass(frozen=True)
 class Sweep:
     "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
@@ -263,8 +263,8 @@ class Sweep:
         options = {"episodes": self.episodes} if hasattr(task, "make") else {}
         workers, every = begin_study(len(table), root, self.workers)
         cells = sweep(
-            table, root, task, trainer, self.workers, self.backend, self.redo_failed, live_table(workers), every,
-            **options,
+            table, root, task, trainer, self.workers, self.backend, self.redo_failed, live_table(workers),
+            every, **options,
         )  # fmt: skip
         rows, files = self.write(table, root, task, trainer, cells)
         failed = cells[cells.status != "finished"]

@@ -3,13 +3,12 @@
 # %% auto #0
 __all__ = ['LabyrinthTask', 'feasible_oracles', 'known_map_steps', 'exact_steps', 'random_walks']
 
-# %% ../../nbs/3_labyrinth/03_task.ipynb #b32446ec
+# %% ../../nbs/3_labyrinth/03_task.ipynb #f9f7874e
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import pandas as pd
 import torch
 
 from ..foundations.seeding import numpy_generator
@@ -18,7 +17,7 @@ from .belief import EXACT_SIZES, BayesOptimal, enumerate_mazes, expected_steps
 from .env import LabyrinthVectorEnv
 from .oracles import ORACLES, KnownMap
 
-# %% ../../nbs/3_labyrinth/03_task.ipynb #062ebcd2
+# %% ../../nbs/3_labyrinth/03_task.ipynb #5534f74c
 @register_task
 @dataclass(frozen=True)
 class LabyrinthTask:
@@ -27,6 +26,7 @@ class LabyrinthTask:
     name: ClassVar[str] = "labyrinth"
     metric: ClassVar[Metric] = Metric("steps", "steps to see every cell", lower_is_better=True)
     defaults: ClassVar[dict] = {}
+    lines: ClassVar[tuple] = ("random", "DFS", "Bayes-optimal")  # oracles that figures and tables show
 
     size: int = 3
     """Cells on a side, 2..64."""
@@ -56,7 +56,7 @@ class LabyrinthTask:
 
     def references(self) -> list[str]:
         "The oracles that tables and cards show beside agents, worst first."
-        return [name for name in ("random", "DFS", "Bayes-optimal") if name in feasible_oracles(self)]
+        return [name for name in self.lines if name in feasible_oracles(self)]
 
     def exact(
         self,
