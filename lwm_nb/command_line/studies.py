@@ -226,7 +226,7 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #fb0b1784
+# %% ../../nbs/11_command_line/03_studies.ipynb #40a0b28b
 @dataclass(frozen=True)
 class Sweep:
     "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
@@ -236,7 +236,7 @@ class Sweep:
     task: str = "labyrinth"
     """What is trained on: labyrinth, gym, images, …"""
     trainer: Annotated[str | None, arg(metavar="KIND")] = None
-    """What is trained; without it an agent where there are environments, an encoder where there are images."""
+    """What is trained; without it an agent for environments, an encoder for images."""
     out: Annotated[Path | None, arg(metavar="FOLDER")] = None
     """Folder of the sweep; without it one below runs/ named as the file. Finished runs are not done again."""
     workers: Annotated[int | None, arg(metavar="N")] = None
