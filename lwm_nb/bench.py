@@ -13,12 +13,15 @@ import numpy as np
 import torch
 from torch import nn
 
+from .agent.agent import Agent
+from .agent.config import TrainConfig, make_config
 from .agent.dqn import rescale, td_errors, unrescale
+from .agent.learner import Learner
 from .agent.replay import SequenceReplay
-from .agent.training import Agent, Learner, TrainConfig, make_config, train
+from .agent.training import train
 from .foundations.jobs import run_jobs
 from .foundations.progress import progress
-from .foundations.runs import environment
+from .foundations.run import environment
 from .foundations.seeding import numpy_generator, seed_int, set_threads
 from .labyrinth.env import Labyrinth, LabyrinthVectorEnv
 

@@ -29,9 +29,20 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitArgPrefixes, Positional, Suppress, arg, subcommand
 
 import lwm_nb
-from .agent.card import add_check, card_html, differences, make_card, read_card, verify_card
-from lwm_nb.agent.study import (
-    LabyrinthConfig,
+from .agent.agent import Agent, load_agent
+from .agent.config import PRESETS, TrainConfig, make_config
+from .bench import bench_labyrinth, bench_text, bench_workers, workers_text
+from .encoder.multiple_runs import aggregate, resume_encoder, train_encoders
+from .encoder.pairs import load_images
+from .encoder.training import EncoderConfig
+from .foundations.card import add_check, card_html, differences, make_card, read_card, verify_card
+from .foundations.config import config_from_dict, plain
+from .foundations.files import write_atomic
+from .foundations.plotting import use_style
+from .foundations.run import Run, list_runs
+from .foundations.seeding import check_seed, resolve_device, set_threads
+from .foundations.statistics import student_interval
+from lwm_nb.foundations.studies import (
     evaluate_run,
     make_jobs,
     oracle_rows,
@@ -42,20 +53,13 @@ from lwm_nb.agent.study import (
     study_rows,
     train_run,
 )
-from .agent.sweep import minutes_left, read_grid, sweep, sweep_figure, sweep_rows
-from .agent.training import PRESETS, Agent, TrainConfig, load_agent, make_config
-from .bench import bench_labyrinth, bench_text, bench_workers, workers_text
-from .encoder.multiple_runs import aggregate, resume_encoder, train_encoders
-from .encoder.pairs import load_images
-from .encoder.training import EncoderConfig
-from .foundations.plotting import use_style
-from .foundations.runs import Run, config_from_dict, list_runs, plain, write_atomic
-from .foundations.seeding import check_seed, resolve_device, set_threads
-from .foundations.statistics import student_interval
+from .foundations.sweep import minutes_left, read_grid, sweep, sweep_figure, sweep_rows
+from .foundations.tasks import UniformRandom, evaluate
 from .foundations.tracking import tensorboard_log
 from .labyrinth.belief import EXACT_SIZES, BayesOptimal, enumerate_mazes, expected_steps
 from .labyrinth.env import LabyrinthVectorEnv
-from .labyrinth.oracles import ORACLES, KnownMap, UniformRandom, evaluate
+from .labyrinth.oracles import ORACLES, KnownMap
+from .labyrinth.task import LabyrinthTask as LabyrinthConfig
 
 # %% ../nbs/11_command_line/01_command_line.ipynb #7eb7416a
 def judged(

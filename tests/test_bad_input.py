@@ -12,16 +12,21 @@ import pytest
 import torch
 
 import lwm_nb.agent.study as study
+from lwm_nb.agent.agent import load_agent
+from lwm_nb.agent.config import TrainConfig, make_config
 from lwm_nb.agent.dqn import QNetwork
 from lwm_nb.agent.replay import SequenceReplay
-from lwm_nb.agent.study import Job, LabyrinthConfig, resume_run, run_study, train_run
-from lwm_nb.agent.sweep import grid, read_grid, sweep, sweep_jobs
-from lwm_nb.agent.training import TrainConfig, load_agent, make_config, train
-from lwm_nb.foundations.runs import LockedError, Run, append_row, config_from_dict, list_runs, read_rows
+from lwm_nb.agent.training import train
+from lwm_nb.foundations.config import config_from_dict
+from lwm_nb.foundations.files import LockedError, append_row, read_rows
+from lwm_nb.foundations.run import Run, list_runs
 from lwm_nb.foundations.seeding import check_seed, resolve_device
 from lwm_nb.foundations.statistics import bootstrap_interval
+from lwm_nb.foundations.studies import Job, resume_run, run_study, train_run
+from lwm_nb.foundations.sweep import grid, read_grid, sweep, sweep_jobs
+from lwm_nb.foundations.tasks import UniformRandom, evaluate
 from lwm_nb.labyrinth.env import Labyrinth, LabyrinthVectorEnv
-from lwm_nb.labyrinth.oracles import UniformRandom, evaluate
+from lwm_nb.labyrinth.task import LabyrinthTask as LabyrinthConfig
 from lwm_nb.whitening.losses import info_nce, vicreg, w_mse
 from lwm_nb.whitening.transforms import Whitening, whiten
 

@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from lwm_nb.agent.forward_model import ForwardModel
+from lwm_nb.agent.forward_model import ForwardNetwork
 from lwm_nb.encoder import evaluation, networks, pairs
 from lwm_nb.encoder.evaluation import heat_map, neighbour_accuracy, tsne
-from lwm_nb.encoder.multiple_runs import aggregate, resume_encoder, train_encoders
+from lwm_nb.encoder.multiple_runs import aggregate, train_encoders
 from lwm_nb.encoder.networks import STACKS, Encoder
 from lwm_nb.encoder.pairs import ImageSet, class_index, fetch, load_images, read_cifar10, temporal_pairs
 from lwm_nb.encoder.training import EncoderConfig, load_encoder, train_encoder
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.run import Run
+from lwm_nb.foundations.studies import resume_run
 from lwm_nb.panels.episodes import load_episode
 from lwm_nb.whitening import bench, collapse, losses, transforms
 from lwm_nb.whitening.losses import LOSSES
@@ -257,12 +258,12 @@ def test_encoders(network):
 
 
 def test_world_model():
-    model = ForwardModel(4, 3)
+    model = ForwardNetwork(4, 3)
     z, action = torch.zeros(5, 2, 4), torch.zeros(5, 2, dtype=torch.long)
     first, hidden = torch.zeros(5, 2, dtype=torch.bool), torch.zeros(2, 128)
-    assert model(z, action, first, hidden)[0].shape == (5, 2, 4)
+    assert model.unroll(z, action, first, hidden).shape == (5, 2, 128)
     for wrong in ((z[:, :, :3], action, first), (z[0], action, first), (z, action[:3], first)):
-        assert "must be (T, B, 4)" in said(lambda wrong=wrong: model(*wrong, hidden), ValueError)
+        assert "must be (T, B, 4)" in said(lambda wrong=wrong: model.unroll(*wrong, hidden), ValueError)
 
 
 def test_images_and_pairs(tmp_path):
@@ -325,10 +326,11 @@ def test_studies_of_encoders(tmp_path):
         (tmp_path / "study.json").write_text(text)
         assert "is damaged" in said(lambda: aggregate(tmp_path), ValueError)
     other = Run.create(tmp_path / "other", {}, "labyrinth-agent")
-    for call in (load_encoder, lambda run: resume_encoder(run.path)):
-        assert "not an encoder" in said(lambda call=call: call(other), ValueError)
-    wrong = Run.create(tmp_path / "wrong", {"loss": "mse", "updats": 3}, "encoder")
-    assert "did you mean 'updates'?" in said(lambda: resume_encoder(wrong.path), ValueError)
+    assert "not an encoder" in said(lambda: load_encoder(other), ValueError)
+    said(lambda: resume_run(other.path), ValueError)
+    config = {"method": "a", "task": {"name": "images"}, "settings": {"loss": "mse", "updats": 3}}
+    wrong = Run.create(tmp_path / "wrong", config, "encoder")
+    assert "did you mean 'updates'?" in said(lambda: resume_run(wrong.path), ValueError)
     (tmp_path / "study.json").write_text(json.dumps({"methods": {"a": {"updats": 3}}, "runs": 1}))
     assert "did you mean 'updates'?" in said(lambda: aggregate(tmp_path), ValueError)
 

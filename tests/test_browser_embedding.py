@@ -29,7 +29,8 @@ where = where[order]
 kind = np.repeat(["cloud", "island", "alone"], [9_900, 60, 40])[order]
 """
 PANEL = """
-from lwm_nb.panels.embedding import EmbeddingPanel, tsne
+from lwm_nb.panels.embedding import EmbeddingPanel
+from lwm_nb.panels.projections import tsne
 from IPython.display import display
 import ipywidgets
 
@@ -52,6 +53,10 @@ small = EmbeddingPanel(few, {"kind": kind[:300]}, seed=5)
 small.methods.value = "t-SNE"
 small
 """
+CLEAR = """
+panel.state.cancel()
+panel.state.method, panel.selection, panel.state.hovered = "PCA", [], None
+"""
 EQUAL = "print('equal', np.array_equal(small.state.points[''], tsne(few, seed=5)))"
 
 
@@ -71,12 +76,12 @@ def positions():
 @pytest.fixture(scope="module")
 def notebooks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("notebooks")
-    nb.write(folder / "embedding.ipynb", notebook(DATA + PANEL, BESIDE, SMALL, EQUAL))
+    nb.write(folder / "embedding.ipynb", notebook(DATA + PANEL, BESIDE, SMALL, EQUAL, CLEAR))
     return folder
 
 
 @pytest.fixture(scope="module")
-def page(lab, browser):
+def opened(lab, browser):
     """The panel, shown once for all tests of this file."""
     page = browser.new_page(viewport={"width": 1400, "height": 1500})
     open_in(page, lab, "embedding.ipynb")
@@ -86,6 +91,16 @@ def page(lab, browser):
     page.wait_for_timeout(700)
     yield page
     page.close()
+
+
+@pytest.fixture
+def page(opened):
+    """The panel as it is at the beginning: PCA, nothing selected, the mouse moves the picture."""
+    run_cell(opened, 4)
+    pan = opened.locator(".lwm-embedding button[title='Activate pan & zoom']")
+    for tool in pan.all():
+        tool.click()
+    return opened
 
 
 def canvases(page):
@@ -203,8 +218,15 @@ def test_tsne_of_the_panel_is_that_of_a_direct_call(page):
 
 
 def test_dark_theme_is_readable(page):
+    """Text has contrast, and the paper of the views is as dark as the page."""
+    paper = (0x16, 0x16, 0x1A)
+    assert colour_share(page, 0, paper, near=8) < 0.05
     choose_theme(page, "JupyterLab Dark")
     assert min(contrasts(page, ".lwm-embedding")) > 4.5
     page.locator(f"{NOTEBOOK} .lwm-embedding").first.scroll_into_view_if_needed()
-    page.wait_for_timeout(300)
+    deadline = time.monotonic() + 60
+    while colour_share(page, 0, paper, near=8) < 0.3 and time.monotonic() < deadline:
+        page.wait_for_timeout(200)
     screenshot(page, "embedding_dark")
+    assert all(colour_share(page, view, paper, near=8) > 0.3 for view in (0, 1))
+    choose_theme(page, "JupyterLab Light")

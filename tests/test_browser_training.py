@@ -40,6 +40,8 @@ def notebooks(tmp_path_factory):
     shutil.copytree(stored, folder / "runs" / "finished")
     shutil.copytree(stored, folder / "runs" / "damaged")
     (folder / "runs" / "damaged" / "config.json").write_text('{"format": 1, "ki')
+    for i in (1, 2, 3, 4):
+        shutil.copytree(stored, folder / "runs" / f"exp{i}" / "seed0" / "run")
     nb.write(folder / "training.ipynb", notebook(PANEL, CLOSE))
     return folder
 
@@ -66,7 +68,13 @@ def page(trainer, lab, browser):
 
 
 def row(page, name):
-    return page.locator(f"[data-testid=run][data-name={name}]")
+    return page.locator(f"[data-testid=run][data-name='{name}']")
+
+
+def wait_for_any(page, name, states):
+    """Until the row of a run says one of these."""
+    found = "".join(f", [data-testid=run][data-name='{name}'][data-status={status}]" for status in states)
+    page.locator(found.removeprefix(", ")).first.wait_for(timeout=90_000)
 
 
 def wait_for(page, name, status, rows=0, timeout=90):
@@ -87,8 +95,23 @@ def button(page, name, text):
     return line.locator(f"button:text-is('{text}')")
 
 
+def train(page):
+    """The run is under way, whatever earlier tests did to it."""
+    wait_for_any(page, "live", ("running", "interrupted"))
+    if row(page, "live").get_attribute("data-status") == "interrupted":
+        button(page, "live", "resume").click()
+    return wait_for(page, "live", "running", 1)
+
+
+def stop(page):
+    """The run is stopped by its button, if it is under way."""
+    train(page)
+    button(page, "live", "stop").click()
+    return wait_for(page, "live", "interrupted", 1)
+
+
 def test_a_run_of_another_process_appears_and_grows(page):
-    rows = wait_for(page, "live", "running", 1)
+    rows = train(page)
     before = page.locator(".lwm-training img").get_attribute("src")
     wait_for(page, "live", "running", rows + 3)
     page.wait_for_function(  # the picture comes after the rows
@@ -107,13 +130,15 @@ def test_finished_and_damaged_runs_stand_beside_it(page):
         assert not button(page, name, "stop").is_visible() and not button(page, name, "resume").is_visible()
 
 
-def test_stop_ends_the_run_so_that_it_loads(page, trainer, notebooks):
-    assert trainer.poll() is None
-    button(page, "live", "stop").click()
-    rows = wait_for(page, "live", "interrupted", 4)
-    trainer.wait(60)
-    from lwm_nb.agent.training import load_agent
-    from lwm_nb.foundations.runs import Run
+def test_runs_of_the_same_name_are_all_shown(page):
+    for i in (1, 2, 3, 4):
+        assert row(page, f"exp{i}/seed0/run").get_attribute("data-status") == "finished"
+
+
+def test_stop_ends_the_run_so_that_it_loads(page, notebooks):
+    rows = stop(page)
+    from lwm_nb.agent.agent import load_agent
+    from lwm_nb.foundations.run import Run
 
     run = Run.load(notebooks / "runs" / "live")
     assert run.status == "interrupted" and len(run.metrics()) == rows
@@ -124,7 +149,7 @@ def test_stop_ends_the_run_so_that_it_loads(page, trainer, notebooks):
 
 
 def test_resume_goes_on_and_stops_again(page):
-    rows = wait_for(page, "live", "interrupted")
+    rows = stop(page)
     button(page, "live", "resume").click()
     wait_for(page, "live", "running", rows + 2)
     button(page, "live", "stop").click()
@@ -135,9 +160,11 @@ def test_dark_theme_is_readable(page):
     choose_theme(page, "JupyterLab Dark")
     assert min(contrasts(page, ".lwm-training")) > 4.5
     screenshot(page, "training_dark")
+    choose_theme(page, "JupyterLab Light")
 
 
 def test_a_closed_panel_looks_no_more(page):
     cell = run_cell(page, 1)
     assert cell.locator(".jp-OutputArea-output").inner_text().strip() == "looks after closing 0"
     assert page.locator(f"{NOTEBOOK} .lwm-training").count() == 0
+    run_cell(page, 0)  # a panel again for whoever comes next

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 import lwm_nb.cli as cli
-from lwm_nb.foundations.runs import Run
+from lwm_nb.foundations.run import Run
 
 TINY = (
     "--size 2 --max-steps 50 --num-envs 32 --warmup 2000 --eps-frames 2000 --replay 4000 --hidden-size 16 "

@@ -1,5 +1,6 @@
 """A wheel built from the tree installs into an empty environment and works from another folder."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,8 +11,11 @@ import zipfile
 from email.parser import Parser
 
 import check
+import nb
 import pytest
 from conftest import ROOT
+from lab import jupyterlab, needs_chromium, open_in, run_all, screenshot
+from panel import notebook
 
 LEFT_OUT = (".*", "runs", "screenshots", "build", "dist", "*.egg-info", "__pycache__")
 IMPORT_ALL = """
@@ -73,6 +77,10 @@ def test_archives_hold_the_library_and_no_notebooks(built):
         in_sdist = [name.partition("/")[2] for name in archive.getnames()]
     library = {str(p.relative_to(ROOT)) for p in (ROOT / "lwm_nb").rglob("*.py")}
     assert library <= set(in_wheel) and library <= set(in_sdist)
+    panels = ROOT / "lwm_nb" / "panels"
+    files = {p for folder in ("static", "agent") for p in (panels / folder).rglob("*") if p.is_file()}
+    assert {p.suffix for p in files} == {".js", ".css", ".html", ".json", ".safetensors"}
+    assert {str(p.relative_to(ROOT)) for p in files} <= set(in_wheel) & set(in_sdist)
     assert {name.split("/")[0].split("-")[0] for name in in_wheel} == {"lwm_nb"}
     assert not [name for name in in_sdist if name.startswith(("nbs", "tests", "tools", "runs"))]
     assert any(name.endswith("LICENSE") for name in in_wheel)
@@ -99,6 +107,37 @@ def test_every_module_imports_from_another_folder(installed, tmp_path):
 
 def test_console_script_answers(installed, tmp_path):
     assert "usage" in run(installed / "lwm-nb", "--help", cwd=tmp_path).lower()
+
+
+PLAY = """from lwm_nb.panels.play import PlayPanel
+PlayPanel()"""
+
+
+@needs_chromium
+def test_plays_beside_an_agent_from_the_wheel_alone(installed, browser, tmp_path):
+    """In a folder without any runs: JupyterLab of this environment, a kernel that has only the wheel."""
+    home, folder = tmp_path / "home", tmp_path / "notebooks"
+    kernel = home / "data" / "kernels" / "wheel" / "kernel.json"
+    for made in (kernel.parent, folder):
+        made.mkdir(parents=True)
+    argv = [str(installed / "python"), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    spec = {"argv": argv, "display_name": "wheel", "language": "python", "env": {"PYTHONPATH": ""}}
+    kernel.write_text(json.dumps(spec))
+    book = notebook(PLAY, "import lwm_nb\nprint(lwm_nb.__file__)")
+    book["metadata"]["kernelspec"] |= {"name": "wheel", "display_name": "wheel"}
+    nb.write(folder / "play.ipynb", book)
+    page = browser.new_page(viewport={"width": 1280, "height": 1000})
+    with jupyterlab(folder, home) as server:
+        run_all(open_in(page, server, "play.ipynb"))
+        page.wait_for_selector("[data-testid=play-canvas][data-seq]")
+        assert str(installed.parent) in page.locator(".jp-OutputArea-output").last.inner_text()
+        assert page.get_by_test_id("mover-agent").is_visible()
+        page.get_by_test_id("play-stage").click()
+        page.keyboard.press("ArrowLeft")
+        page.wait_for_selector("[data-testid=play-panel][data-step='1']")
+        page.wait_for_selector("[data-testid=play-surprise]:not([data-value=''])")
+        screenshot(page, "play_wheel")
+    page.close()
 
 
 def test_all_requirements_are_pinned():

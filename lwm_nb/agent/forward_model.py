@@ -2,21 +2,18 @@
 
 # %% auto #0
 __all__ = ['MOST_BITS', 'Bits', 'bit_patterns', 'pattern_codes', 'Patterns', 'Gaussian', 'Head', 'BitsHead', 'PatternsHead',
-           'GaussianHead', 'ForwardNetwork', 'Imagined', 'ForwardModel', 'prediction_errors', 'random_walks']
+           'GaussianHead', 'ForwardNetwork', 'Imagined', 'ForwardModel', 'prediction_errors']
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #c4a07cda
+# %% ../../nbs/4_agent/03_forward_model.ipynb #08ba3518
 import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from .dqn import Memory
-from ..foundations.seeding import numpy_generator
-from ..labyrinth.env import LabyrinthVectorEnv
 
 # %% ../../nbs/4_agent/03_forward_model.ipynb #c0808ae1
 @dataclass(frozen=True)
@@ -264,7 +261,7 @@ class ForwardNetwork(nn.Module):
         states = self.unroll(z, action, first, hidden, forget)
         return self.head.distribution(states).mean.flatten(2), states
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #36a9cee6
+# %% ../../nbs/4_agent/03_forward_model.ipynb #897dc3e1
 class Imagined(NamedTuple):
     "One row that a world model made up."
 
@@ -329,7 +326,7 @@ class ForwardModel(ForwardNetwork):
         self,
         batch: dict,  # rows (T, B, …): obs, action, first, mask; with outcomes reward, terminated, truncated
     ) -> dict:  # loss; log_prob (T, B) of each row and counted (T, B), whether it was counted
-        "Minus the mean log-probability of the rows; a sequence that begins inside an episode is not judged there."
+        "Minus the mean log-probability of the rows; a row 0 inside an episode is not counted."
         real = batch["mask"]
         z = torch.where(real[..., None], batch["obs"].flatten(2), 0).to(self.memory.recurrent.dtype)
         action, first = batch["action"].where(real, 0), batch["first"] | ~real
@@ -369,26 +366,3 @@ def prediction_errors(
     prediction, _ = model(z[:-1], action[1:], first[:-1], hidden, forget=not across_resets)
     counted = torch.ones_like(first[1:]) if across_resets else ~first[1:]
     return (z[1:] - prediction).square().mean(2) * counted, counted
-
-# %% ../../nbs/4_agent/03_forward_model.ipynb #92e49088
-def random_walks(
-    seed: int,  # of the mazes and of the actions
-    rows: int,  # length of the walks; an episode that ends is followed by the next one
-    num_envs: int = 1_024,  # how many walks (B)
-    size: int = 3,  # cells on a side, 2..64
-    braid: float = 0.0,  # share of the remaining inner walls that is removed, 0..1
-) -> tuple[
-    torch.Tensor, torch.Tensor, torch.Tensor
-]:  # obs (rows, B, 4) float32; the action that led to each row (rows, B); row begins an episode (rows, B)
-    "Uniformly random walks in labyrinths."
-    env = LabyrinthVectorEnv(num_envs, size=size, braid=braid, max_steps=10_000)
-    rng = numpy_generator(seed, "walk")
-    obs, _ = env.reset(seed=seed)
-    action, first, walk = np.zeros(num_envs, np.int64), np.ones(num_envs, bool), []
-    for _ in range(rows):
-        walk.append((obs.astype(np.float32), action, first))
-        action = rng.integers(4, size=num_envs)
-        obs, _, terminated, truncated, _ = env.step(action)
-        first = terminated | truncated
-    obs, action, first = (torch.from_numpy(np.stack(x)) for x in zip(*walk, strict=True))
-    return obs, action, first

@@ -55,7 +55,7 @@ def encoder_jobs(
         for name, config in methods.items()
     ]
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #41d35036
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #17116c4e
 def _stored_method(stored):
     """Settings of a method; version 0.3.0 kept the images among them."""
     return config_from_dict(EncoderConfig, {k: v for k, v in stored.items() if k != "images"})
@@ -79,7 +79,7 @@ def _read_study(out):
 
 
 def _write_study(out, task, methods, runs):
-    """Note what the study is made of; ValueError when a method, or the images, are there with other settings."""
+    """Note what the study is made of; ValueError when images or a method have other settings there."""
     known = _read_study(out) if (out / "study.json").exists() else (task, {}, 0)
     methods = {name: replace(config, seed=0) for name, config in methods.items()}
     if known[0] != task:

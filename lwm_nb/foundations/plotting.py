@@ -178,7 +178,7 @@ def _draw_curve(ax, name, x, ys, line):
     last = np.flatnonzero(np.isfinite(mean))
     return (x[last[-1]], mean[last[-1]]) if len(last) else (x[-1], np.nan)
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #63496336
+# %% ../../nbs/0_foundations/07_plotting.ipynb #ec9c5df6
 def _limits(values, logy):
     values = np.concatenate([np.ravel(v) for v in values])
     values = values[np.isfinite(values) & ((values > 0) | (not logy))]
@@ -203,6 +203,8 @@ def _set_ticks(ax, xs, logy):
 
 def _label_ends(ax, ends):
     """Write names at the right edge; ends holds (y in data units, text, colour, line style, weight)."""
+    if not ends:
+        return
     ax.figure.draw_without_rendering()
     to_axes = ax.transData + ax.transAxes.inverted()
     x_right = ax.get_xlim()[1]

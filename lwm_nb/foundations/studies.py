@@ -530,7 +530,7 @@ def study_rows(
         raise FileNotFoundError(f"no finished run in {root}: run the study first")
     return group_rows(group_runs(done))
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #8a557e3b
+# %% ../../nbs/0_foundations/12_studies.ipynb #483341d1
 def oracle_rows(
     task,  # with environments
     names: Sequence[str] | None = None,  # of its oracles; None: all of them
@@ -546,7 +546,8 @@ def oracle_rows(
             result = evaluate(known[name](), task.make(min(episodes, 1_024)), episodes, seed, epsilon)
             values = result.values(task.metric.name)
             found = Result({"epsilon": epsilon}, np.asarray(values), int(np.sum(result.finished)))
-            rows.append(method_row(name, [found]) | {"seeds": 0, "cpu_min": 0.0})
+            low, high = student_interval(values) if len(values) > 1 else (np.nan, np.nan)
+            rows.append(method_row(name, [found]) | {"low": low, "high": high, "seeds": 0, "cpu_min": 0.0})
     return pd.DataFrame(rows)
 
 # %% ../../nbs/0_foundations/12_studies.ipynb #c1932ccc

@@ -201,7 +201,7 @@ def known_id(
         raise ValueError(f"there is no environment {name!r}: {hint}")
     return name
 
-# %% ../../nbs/0_foundations/11_tasks.ipynb #261b2832
+# %% ../../nbs/0_foundations/11_tasks.ipynb #18c75ffb
 @dataclass(frozen=True)
 class GymTask:
     "An environment of gymnasium, or of a package that registers there; what counts is the return."
@@ -233,9 +233,17 @@ class GymTask:
         known_id(self.env)
         return SyncVectorEnv([self._one] * num_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
-    def oracles(self) -> dict[str, Callable[[], Policy]]:  # by name
+    def oracles(
+        self,
+        epsilon: float = 0.0,  # probability of a random action that a reference may reckon with
+    ) -> dict[str, Callable[[], Policy]]:  # by name
         "Reference policies: chance alone."
         return {"random": UniformRandom}
+
+    @property
+    def label(self) -> str:
+        "Short name for folders and titles."
+        return self.env.split("/")[-1]
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #b5d685de
 @dataclass(frozen=True)

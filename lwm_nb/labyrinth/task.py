@@ -3,21 +3,22 @@
 # %% auto #0
 __all__ = ['LabyrinthTask', 'feasible_oracles', 'known_map_steps', 'exact_steps', 'random_walks']
 
-# %% ../../nbs/3_labyrinth/03_task.ipynb #ffc03907
+# %% ../../nbs/3_labyrinth/03_task.ipynb #b32446ec
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import pandas as pd
 import torch
 
 from ..foundations.seeding import numpy_generator
-from ..foundations.tasks import Metric, Policy, register_task
+from ..foundations.tasks import Metric, Policy, evaluate, register_task
 from .belief import EXACT_SIZES, BayesOptimal, enumerate_mazes, expected_steps
 from .env import LabyrinthVectorEnv
 from .oracles import ORACLES, KnownMap
 
-# %% ../../nbs/3_labyrinth/03_task.ipynb #dca937d6
+# %% ../../nbs/3_labyrinth/03_task.ipynb #062ebcd2
 @register_task
 @dataclass(frozen=True)
 class LabyrinthTask:
@@ -52,6 +53,23 @@ class LabyrinthTask:
         "Reference policies that can play it."
         bayes = {"Bayes-optimal": lambda: BayesOptimal(self.size, epsilon)}
         return {name: (ORACLES | bayes)[name] for name in feasible_oracles(self)}
+
+    def references(self) -> list[str]:
+        "The oracles that tables and cards show beside agents, worst first."
+        return [name for name in ("random", "DFS", "Bayes-optimal") if name in feasible_oracles(self)]
+
+    def exact(
+        self,
+        name: str,  # of an oracle
+        epsilon: float,  # probability of a random action
+    ) -> float | None:  # mean steps; None where it is not known
+        "Exact value of an oracle, see `exact_steps`."
+        return exact_steps(name, self, epsilon)
+
+    @property
+    def label(self) -> str:
+        "Short name for folders and titles."
+        return f"labyrinth-n{self.size}" + (f"-braid{self.braid:g}" if self.braid else "")
 
 
 def feasible_oracles(

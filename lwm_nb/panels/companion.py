@@ -15,8 +15,10 @@ from fastcore.basics import patch
 
 import lwm_nb
 from ..agent.dqn import unrescale
-from ..agent.training import Agent, load_agent, make_config, train
-from ..foundations.runs import Run
+from ..agent.agent import Agent, load_agent
+from ..agent.config import make_config
+from ..agent.training import train
+from ..foundations.run import Run
 from ..labyrinth.env import LabyrinthVectorEnv
 
 # %% ../../nbs/10_panels/03_companion.ipynb #167c5ea1
@@ -49,7 +51,8 @@ def _load_companion(folder):
     "The agent in a run folder, if it is one of the labyrinth with a world model; otherwise None."
     with suppress(OSError, ValueError, KeyError, TypeError):  # another kind of run, or a damaged one
         run = Run.load(folder)
-        if run.kind == "labyrinth-agent" and run.config["train"]["add_ri"]:
+        mazes = run.kind == "agent" and run.config["task"]["name"] == "labyrinth"
+        if mazes and run.config["settings"]["add_ri"]:
             return load_agent(run)
 
 

@@ -55,7 +55,7 @@ class StepLabels:
         "What jupyter-scatter asks for."
         return self.table
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #27542422
+# %% ../../nbs/10_panels/10_embedding.ipynb #4ced6175
 NIGHT = "#16161A"
 
 
@@ -82,23 +82,31 @@ class ScatterView:
         self.widget.observe(self._selected, "selection")
         self.widget.observe(self._hovered, "hovering")
 
-    def _table(self):
-        x, y = square(self.state.points[self.name]).T
-        return pd.DataFrame({"x": x, "y": y, "colour": self._codes()})
+# %% ../../nbs/10_panels/10_embedding.ipynb #083a152c
+@patch
+def _table(self: ScatterView):
+    x, y = square(self.state.points[self.name]).T
+    return pd.DataFrame({"x": x, "y": y, "colour": self._codes()})
 
-    def _codes(self):
-        colours = self.state.colouring
-        if colours.names is None:
-            return colours.values
-        return pd.Categorical.from_codes(colours.values, colours.names)
 
-    def _selected(self, change):
-        self.state.selection = [] if change.new is None else [int(i) for i in change.new]
+@patch
+def _codes(self: ScatterView):
+    colours = self.state.colouring
+    if colours.names is None:
+        return colours.values
+    return pd.Categorical.from_codes(colours.values, colours.names)
 
-    def _hovered(self, change):
-        self.state.hovered = None if change.new is None or change.new < 0 else int(change.new)
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #89843874
+@patch
+def _selected(self: ScatterView, change):
+    self.state.selection = [] if change.new is None else [int(i) for i in change.new]
+
+
+@patch
+def _hovered(self: ScatterView, change):
+    self.state.hovered = None if change.new is None or change.new < 0 else int(change.new)
+
+# %% ../../nbs/10_panels/10_embedding.ipynb #154717d9
 @patch
 def theme(
     self: ScatterView,
@@ -110,7 +118,7 @@ def theme(
     self.widget.color_hover = list(to_rgba(self.ink))
     self.move()
 
-
+# %% ../../nbs/10_panels/10_embedding.ipynb #ff9e4e58
 @patch
 def colour(self: ScatterView):
     "Draw the colours of the state."
@@ -129,7 +137,7 @@ def move(
     self.scatter.data(self._table(), animate=animate)
     self.path()
 
-
+# %% ../../nbs/10_panels/10_embedding.ipynb #90ab1e5d
 @patch
 def path(self: ScatterView):
     "Draw the path of the episode that the state names."
@@ -218,7 +226,7 @@ def controls(
     made["cancel"].on_click(lambda _: state.cancel())
     return made
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #0a5adb2b
+# %% ../../nbs/10_panels/10_embedding.ipynb #6641b158
 class EmbeddingPanel(ipywidgets.VBox):
     "Look at embeddings: colours, paths, what is behind a point, t-SNE; `selection` holds lassoed indices."
 
@@ -246,6 +254,11 @@ class EmbeddingPanel(ipywidgets.VBox):
         super().__init__([bar, ipywidgets.HBox([self._grid(), self._side()]), self.count, self.theme])
         self.add_class("lwm-embedding")
         self._watch_state()
+
+    def close(self):
+        "Stop what runs, and take the panel off the page."
+        self.state.cancel()
+        super().close()
 
 # %% ../../nbs/10_panels/10_embedding.ipynb #d268ac0a
 @patch
@@ -279,7 +292,7 @@ def _watch_state(self: EmbeddingPanel):
     for draw in (self._coloured, self._selected, self._hovered, self._status):
         draw()
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #0b71ba26
+# %% ../../nbs/10_panels/10_embedding.ipynb #9be5baf4
 @patch
 def _moved(self: EmbeddingPanel, _):
     busy = self.state.busy
@@ -301,7 +314,7 @@ def _selected(self: EmbeddingPanel, _=None):
         view.select()
     self._status()
 
-
+# %% ../../nbs/10_panels/10_embedding.ipynb #85a66a50
 @patch
 def _hovered(self: EmbeddingPanel, _=None):
     state, index = self.state, self.state.hovered
@@ -332,7 +345,7 @@ def _status(self: EmbeddingPanel):
         except RuntimeError:
             pass  # no event loop: state.finish() waits
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #96b696aa
+# %% ../../nbs/10_panels/10_embedding.ipynb #072b484a
 @patch
 async def _watch(self: EmbeddingPanel):
     try:
@@ -341,13 +354,6 @@ async def _watch(self: EmbeddingPanel):
     finally:
         self._task = None
         self._status()
-
-
-@patch
-def close(self: EmbeddingPanel):
-    "Stop what runs, and take the panel off the page."
-    self.state.cancel()
-    super(EmbeddingPanel, self).close()
 
 
 @patch

@@ -4,7 +4,7 @@
 __all__ = ['EPISODE_FORMAT', 'OPTIONAL', 'SCALARS', 'Row', 'Episode', 'to_png', 'from_png', 'episode_columns', 'save_episode',
            'load_episode', 'film_frames', 'save_film']
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #f67bcc5e
+# %% ../../nbs/10_panels/02_episodes.ipynb #439f16f8
 import io
 import itertools
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..foundations.runs import write_atomic
+from ..foundations.files import write_atomic
 
 try:
     import imageio.v2 as imageio

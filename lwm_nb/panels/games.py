@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['ARROWS', 'GLYPHS', 'ORDER', 'action_names', 'own_keys', 'check_game', 'Game', 'draw_arrows', 'lengths_from',
-           'MazeGame', 'AnyMove', 'make_game', 'own_policies']
+           'MazeGame', 'make_game', 'own_policies']
 
-# %% ../../nbs/10_panels/04_games.ipynb #ce39a1f0
+# %% ../../nbs/10_panels/04_games.ipynb #b6e8d526
 import math
 
 import gymnasium
@@ -12,6 +12,7 @@ import numpy as np
 from fastcore.basics import patch
 from PIL import Image, ImageDraw
 
+from ..foundations.tasks import UniformRandom
 from ..labyrinth.env import ACTION_NAMES, MOVES, PALETTE, Labyrinth, LabyrinthVectorEnv, draw_maze
 from ..labyrinth.oracles import ORACLES, DepthFirst, KnownMap
 from .episodes import Episode
@@ -238,26 +239,10 @@ def rivals(
         for name, policy in known.items()
     }
 
-# %% ../../nbs/10_panels/04_games.ipynb #d88b5752
+# %% ../../nbs/10_panels/04_games.ipynb #e96fd14a
 ORDER = ["DFS", "frontier", "least visited", "wall follower", "random", "known map"]
 
 
-class AnyMove:
-    "Uniformly random moves in any game."
-
-    def __init__(
-        self,
-        actions: int,  # how many there are
-    ):
-        self.actions = actions
-
-    def begin(self, env):
-        self.rng = np.random.default_rng(0)
-
-    def act(self, obs, reward, first):
-        return self.rng.integers(self.actions, size=len(obs))
-
-# %% ../../nbs/10_panels/04_games.ipynb #2760cffa
 def make_game(
     env: gymnasium.Env | None,  # None: the 3×3 labyrinth
     keys: dict | None = None,  # {("a",): action …}; None: the game's own
@@ -277,4 +262,4 @@ def own_policies(
     "Who can take over besides the agent: in the labyrinth all oracles."
     if isinstance(game, MazeGame):
         return {name: ORACLES[name]() for name in sorted(ORACLES, key=_place)}
-    return {"random": AnyMove(len(game.actions))}
+    return {"random": UniformRandom()}

@@ -15,7 +15,7 @@ try:
 except ImportError as error:
     raise ImportError(f'{error}: the panels need more packages, pip install "lwm_nb[panels]"') from error
 
-from ..agent.training import Agent
+from ..agent.agent import Agent
 from ..foundations.plotting import INK, QUIET, STYLE, colour
 from ..labyrinth.env import Labyrinth
 from .companion import newest_agent

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['FFT_FROM', 'SPREADS', 'pca', 'scaled_start', 'tsne', 'neighbours_kept', 'Cancelled', 'Background']
 
-# %% ../../nbs/10_panels/08_projections.ipynb #f4406c68
+# %% ../../nbs/10_panels/08_projections.ipynb #22dc4c4d
 import itertools
 import threading
 import warnings
@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 import openTSNE
+from fastcore.basics import patch
 from sklearn.neighbors import NearestNeighbors
 
 from ..agent.probe import check_vectors
@@ -30,7 +31,7 @@ def pca(
     largest = np.abs(directions).argmax(0)
     return centred @ (directions * np.sign(directions[largest, np.arange(dims)]))
 
-# %% ../../nbs/10_panels/08_projections.ipynb #da94dcae
+# %% ../../nbs/10_panels/08_projections.ipynb #96b1133c
 FFT_FROM = 3_500
 SPREADS = (1e-6, 1e6)
 
@@ -38,7 +39,7 @@ SPREADS = (1e-6, 1e6)
 def scaled_start(
     vectors: np.ndarray,  # (n, d)
 ) -> tuple[np.ndarray, np.ndarray] | None:  # (n, d) for t-SNE, (n, 2) where it starts; None for equal points
-    "At most 50 directions, rescaled where their spread is extreme, and the PCA picture of standard deviation 1e-4."
+    "At most 50 directions, rescaled where their spread is extreme; PCA picture of spread 1e-4."
     array = pca(vectors, 50) if vectors.shape[1] > 50 < len(vectors) else vectors
     start = pca(array)
     spread = start[:, 0].std()
@@ -47,7 +48,7 @@ def scaled_start(
     scale = 1.0 if SPREADS[0] < spread < SPREADS[1] else spread
     return array / scale, 1e-4 * start / spread
 
-# %% ../../nbs/10_panels/08_projections.ipynb #c91057aa
+# %% ../../nbs/10_panels/08_projections.ipynb #32142b21
 def tsne(
     vectors: np.ndarray,  # (n, d), n at least 10
     perplexity: float = 30.0,  # about how many neighbours count, below n / 3
@@ -55,7 +56,7 @@ def tsne(
     seed: int = 0,  # of the neighbour search
     report: Callable[[float, np.ndarray], None] | None = None,  # called with share done and positions so far
 ) -> np.ndarray:  # (n, 2)
-    "t-SNE from the PCA picture, deterministic; equal points stay in one place, with a warning. ValueError: perplexity."
+    "t-SNE from the PCA picture, deterministic; equal points stay in one place. ValueError: perplexity."
     array = check_vectors(vectors)
     n, early, counted = len(array), round(0.3 * iterations), itertools.count(10, 10)
     if n < 10 or not 1 <= perplexity < n / 3:
@@ -91,7 +92,7 @@ def neighbours_kept(
     )
     return float((near[:, :, None] == shown[:, None, :]).any(2).mean())
 
-# %% ../../nbs/10_panels/08_projections.ipynb #0e70b825
+# %% ../../nbs/10_panels/08_projections.ipynb #9f12fd65
 class Cancelled(Exception):
     "Raised inside a computation that was cancelled."
 
@@ -124,19 +125,24 @@ class Background:
             raise Cancelled
         self.share, self.latest = share, latest
 
-    @property
-    def running(self) -> bool:
-        "Whether it has not ended yet."
-        return self._thread.is_alive()
+# %% ../../nbs/10_panels/08_projections.ipynb #3bcfe794
+@patch(as_prop=True)
+def running(self: Background) -> bool:
+    "Whether it has not ended yet."
+    return self._thread.is_alive()
 
-    def cancel(self):
-        "Ask it to end; it does so when it reports next."
-        self._stop.set()
 
-    def wait(
-        self,
-        seconds: float | None = None,  # None waits until the end
-    ) -> bool:  # whether it has ended
-        "Wait for the end."
-        self._thread.join(seconds)
-        return not self.running
+@patch
+def cancel(self: Background):
+    "Ask it to end; it does so when it reports next."
+    self._stop.set()
+
+
+@patch
+def wait(
+    self: Background,
+    seconds: float | None = None,  # None waits until the end
+) -> bool:  # whether it has ended
+    "Wait for the end."
+    self._thread.join(seconds)
+    return not self.running

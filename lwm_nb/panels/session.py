@@ -15,7 +15,7 @@ import gymnasium
 import numpy as np
 from fastcore.basics import patch
 
-from ..agent.training import Agent
+from ..agent.agent import Agent
 from ..foundations.seeding import check_seed
 from .companion import BatchOfOne, Companion
 from .episodes import Episode, Row, load_episode, save_episode, save_film, to_png
@@ -119,7 +119,7 @@ class Outbox:
         "A new page: nothing is on its way to it."
         self.acknowledged = self.sent
 
-# %% ../../nbs/10_panels/06_session.ipynb #8a53a33f
+# %% ../../nbs/10_panels/06_session.ipynb #747efd5c
 LONGEST_GIF = 200
 
 
@@ -131,20 +131,6 @@ class Recordings:
         folder: str | Path,  # made when something is saved
     ):
         self.folder = Path(folder)
-
-    def names(self) -> list[str]:  # file names, newest first, twenty at most
-        "What can be replayed."
-        found = self.folder.glob("*.npz") if self.folder.is_dir() else []
-        return [p.name for p in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:20]]
-
-    def load(
-        self,
-        name: str,  # one of `names`
-    ) -> Episode:  # as it was recorded
-        "Read a recording of this folder; ValueError for another name or a damaged file."
-        if name not in self.names():
-            raise ValueError(f"there is no recording {name!r} in {self.folder.name}/")
-        return load_episode(self.folder / name)
 
     def save(
         self,
@@ -162,6 +148,24 @@ class Recordings:
         except OSError as error:
             return f"Not saved: {error}"
         return f"Saved {path.name} and {film.name} in {self.folder.name}/"
+
+# %% ../../nbs/10_panels/06_session.ipynb #d91afcb5
+@patch
+def names(self: Recordings) -> list[str]:  # file names, newest first, twenty at most
+    "What can be replayed."
+    found = self.folder.glob("*.npz") if self.folder.is_dir() else []
+    return [p.name for p in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)[:20]]
+
+
+@patch
+def load(
+    self: Recordings,
+    name: str,  # one of `names`
+) -> Episode:  # as it was recorded
+    "Read a recording of this folder; ValueError for another name or a damaged file."
+    if name not in self.names():
+        raise ValueError(f"there is no recording {name!r} in {self.folder.name}/")
+    return load_episode(self.folder / name)
 
 # %% ../../nbs/10_panels/06_session.ipynb #d776c55c
 class Clock:
@@ -191,7 +195,7 @@ class Clock:
             due = max(due + 1 / self.fps, time.perf_counter())
             await asyncio.sleep(due - time.perf_counter())
 
-# %% ../../nbs/10_panels/06_session.ipynb #7eee86ef
+# %% ../../nbs/10_panels/06_session.ipynb #a90ea988
 YOU, AGENT = "you", "agent"
 RATES = (1, 2, 4, 8, 15, 30, 60)
 
@@ -223,15 +227,17 @@ class PlaySession:
         self.settings = {"fog": True, "path": False, "arrows": True, "heat": "none"}
         self.enter(game, check_seed(seed))
 
-    @property
-    def over(self) -> bool:
-        "Whether the episode has ended."
-        return self.episode.rows[-1].over
+# %% ../../nbs/10_panels/06_session.ipynb #bf9b0750
+@patch(as_prop=True)
+def over(self: PlaySession) -> bool:
+    "Whether the episode has ended."
+    return self.episode.rows[-1].over
 
-    @property
-    def shown(self) -> Episode:
-        "The episode that the page shows: the present one or a recording."
-        return self.replayed or self.episode
+
+@patch(as_prop=True)
+def shown(self: PlaySession) -> Episode:
+    "The episode that the page shows: the present one or a recording."
+    return self.replayed or self.episode
 
 # %% ../../nbs/10_panels/06_session.ipynb #e1b8d407
 @patch
@@ -267,7 +273,7 @@ def enter(
     self.mover = self.mover if self.mover in self.policies else YOU
     self.reset(seed)
 
-# %% ../../nbs/10_panels/06_session.ipynb #9fa892a9
+# %% ../../nbs/10_panels/06_session.ipynb #6f156b3f
 @patch
 def reset(
     self: PlaySession,
@@ -284,7 +290,7 @@ def reset(
         policy.begin(BatchOfOne(game.env))
     self.add(Row(np.array(obs), cell=game.cell()))
 
-
+# %% ../../nbs/10_panels/06_session.ipynb #2182104f
 @patch
 def add(
     self: PlaySession,
@@ -417,7 +423,7 @@ def row_view(
     }  # fmt: skip
     return view, [row.frame, *pictures]
 
-# %% ../../nbs/10_panels/06_session.ipynb #913bd875
+# %% ../../nbs/10_panels/06_session.ipynb #a9260935
 def control_view(
     session: PlaySession,  # whose state
 ) -> dict:  # JSON
@@ -448,7 +454,7 @@ def control_view(
         "hint": game.hint(),
     }
 
-
+# %% ../../nbs/10_panels/06_session.ipynb #30db0757
 @patch
 def show(self: PlaySession):
     "Send the present view, unless the page has not drawn the last ones yet."
@@ -460,7 +466,7 @@ def show(self: PlaySession):
 
     self.outbox.post(make)
 
-# %% ../../nbs/10_panels/06_session.ipynb #54289d81
+# %% ../../nbs/10_panels/06_session.ipynb #5e05ba10
 @patch
 def live(self: PlaySession):
     "Back from a replay or an earlier row to the game."
@@ -494,7 +500,7 @@ def _on_keyup(session, message):
     "A key was let go."
     session.keys.release(message["key"])
 
-
+# %% ../../nbs/10_panels/06_session.ipynb #476f3097
 def _on_button(session, message):
     "A button on the page: pressed (an action) or let go (None)."
     action = message["action"]
@@ -554,7 +560,7 @@ def _on_again(session, message):
     "The same maze from the start."
     session.reset(session.episode.seed)
 
-# %% ../../nbs/10_panels/06_session.ipynb #94f93017
+# %% ../../nbs/10_panels/06_session.ipynb #39972fd7
 def _on_set(session, message):
     "A setting: fog, path, arrows, heat, fps, real_time or size."
     name, value = message["name"], message["value"]
@@ -570,7 +576,7 @@ def _on_set(session, message):
     else:
         raise ValueError(f"{name} cannot be {value!r}")
 
-
+# %% ../../nbs/10_panels/06_session.ipynb #854a7dc4
 def _on_record(session, message):
     "Record this episode, from its start until it ends or recording is stopped."
     if session.recording or session.over:

@@ -65,7 +65,7 @@ class RunRow(ipywidgets.HBox):
         self.stop.disabled = run.status != "running"
         self.resume.layout.display = "" if self.watch.can_resume(self.name) else "none"
 
-# %% ../../nbs/10_panels/12_training.ipynb #64bdadf4
+# %% ../../nbs/10_panels/12_training.ipynb #3cf4703c
 class TrainingPanel(ipywidgets.VBox):
     "Watch run folders: curves with the oracles' lines, time left, throughput, stop and resume."
 
@@ -89,6 +89,12 @@ class TrainingPanel(ipywidgets.VBox):
         super().__init__([self.table, bar, self.curves, self.note])
         self.add_class("lwm-training")
         self._begin()
+
+    def close(self):
+        "Stop looking, and take the panel off the page; the runs go on."
+        if self._task:
+            self._task.cancel()
+        super().close()
 
 # %% ../../nbs/10_panels/12_training.ipynb #9db91cd4
 @patch
@@ -151,7 +157,7 @@ def png(
     plt.close(figure)
     return buffer.getvalue()
 
-# %% ../../nbs/10_panels/12_training.ipynb #cea00c22
+# %% ../../nbs/10_panels/12_training.ipynb #49bb9ab0
 @patch
 def refresh(self: TrainingPanel):
     "Look into the folders, and draw what is new."
@@ -175,14 +181,6 @@ async def _look(self: TrainingPanel):
             except Exception as error:  # one look that fails must not end the watching
                 text = f"the last look failed: {type(error).__name__}: {error}"
                 self.note.value = render_template("status.html", name="training-note", text=text)
-
-
-@patch
-def close(self: TrainingPanel):
-    "Stop looking, and take the panel off the page; the runs go on."
-    if self._task:
-        self._task.cancel()
-    super(TrainingPanel, self).close()
 
 
 @patch

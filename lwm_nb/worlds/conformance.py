@@ -105,7 +105,7 @@ def check_separate(case):
             "a prediction depends on the other environments: look for a mean or mask over the batch axis.",
         )
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #33f709da
+# %% ../../nbs/7_worlds/01_conformance.ipynb #dda30aae
 def check_blind(case):
     "A prediction knows nothing of its row."
     batch = case.play()
@@ -156,7 +156,7 @@ def check_carried(case):
     tail, _ = unroll(case.model, rest, state)
     require(
         same(torch.cat([head, tail]), whole),
-        "a walk in two pieces differs from the walk in one: everything that is remembered belongs into the state.",
+        "a walk in two pieces differs from the walk in one: what is remembered belongs into the state.",
     )
     found = case.model.loss(batch).get("log_prob")
     if found is None:
@@ -168,7 +168,7 @@ def check_carried(case):
     past = case.model.loss(changed)["log_prob"][:5]
     require(same(past, found[:5]), "later rows change earlier predictions: look for a missing causal mask.")
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #1c57db81
+# %% ../../nbs/7_worlds/01_conformance.ipynb #f5e162cd
 def check_padding(case):
     "Rows that do not exist change neither the loss nor its gradient."
     batch = case.play()
@@ -189,7 +189,7 @@ def check_padding(case):
         results.append(loss)
     require(
         same(*results),
-        "padding changes the loss or its gradient: replace it before it is used, and divide by the rows that exist.",
+        "padding changes the loss or its gradient: replace it first, and divide by the rows that exist.",
     )
 
 
@@ -261,7 +261,7 @@ def check_resume(case):
         "a stored model does not go on exactly: something that changes in training is not in state_dict().",
     )
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #462ebb99
+# %% ../../nbs/7_worlds/01_conformance.ipynb #9c2e8a7c
 def check_imagine(case):
     "Imagined rows come from the generator alone and lead where observing them would lead."
     batch = case.play()
@@ -280,7 +280,7 @@ def check_imagine(case):
     observed, _ = case.model.observe(state, row.obs, action, torch.zeros(5, dtype=torch.bool))
     require(
         all(same(then[name], observed[name]) for name in then),
-        "observing an imagined row leads to another state than imagining it: the dream is a row early or late.",
+        "observing an imagined row leads to another state than imagining it: the dream is a row off.",
     )
 
 
@@ -320,7 +320,7 @@ def check_probabilities(case):
             "samples do not have the mean of the prediction: look at sample().",
         )
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #8c7d0da6
+# %% ../../nbs/7_worlds/01_conformance.ipynb #1a5a25e9
 def check_alignment(case):
     "Trained a little, the model uses the action that led to a row, and not the one before."
     if case.module is not None:
@@ -338,7 +338,7 @@ def check_alignment(case):
             scores.append(mean_nats(log_prob, batch, first=False).item())
     require(
         scores[0] < 0.5 * scores[1],
-        f"after training it needs {scores[0]:.2f} nats a row, and {scores[1]:.2f} with the actions one row late: "
+        f"trained, it needs {scores[0]:.2f} nats a row, and {scores[1]:.2f} with actions one row late: "
         "it does not use the action that led to a row.",
     )
 

@@ -23,10 +23,10 @@ from ..foundations.rows import Row, Rows
 from ..foundations.seeding import numpy_generator, seed_sequence
 from ..foundations.tasks import Policy, settings_of
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #0d314be3
+# %% ../../nbs/7_worlds/08_episodes.ipynb #a90efa30
 @dataclass(frozen=True)
 class Episode:
-    "One episode, rows 0 … n; ValueError when its arrays do not fit together or it does not end with its last row."
+    "One episode, rows 0 … n; ValueError when its arrays do not fit, or it does not end with its last row."
 
     obs: np.ndarray  # (n + 1, …) frames
     action: np.ndarray  # (n + 1,) action that led to the row; 0 in row 0
@@ -96,7 +96,7 @@ def intact_rows(
     rows = np.array(written, np.int64)
     return rows[np.cumsum(rows) <= min(sizes[0] // frame_bytes, sizes[1] // STEP.itemsize)]
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #34800656
+# %% ../../nbs/7_worlds/08_episodes.ipynb #81d9a5c6
 class EpisodeWriter:
     "Appends episodes to one part of a recording; use it in a `with` block, one process a part."
 
@@ -117,24 +117,6 @@ class EpisodeWriter:
         for name, size in sizes.items():
             self._files[name].truncate(size)
 
-    def add(
-        self,
-        episode: Episode,  # whole
-    ):
-        "Append an episode; ValueError for frames of another shape or type."
-        obs = np.ascontiguousarray(episode.obs)
-        if obs.shape[1:] != self.shape or obs.dtype != self.dtype:
-            raise ValueError(
-                f"frames are {obs.dtype} {obs.shape[1:]}: here they are {self.dtype} {self.shape}."
-            )
-        steps = np.empty(len(obs), STEP)
-        for name in STEP.names:
-            steps[name] = getattr(episode, name)
-        for name, data in (("obs", obs), ("steps", steps), ("index", np.array([len(obs)], "<i8"))):
-            self._files[name].write(data.tobytes())
-            self._files[name].flush()
-        self.episodes += 1
-
     def close(self):
         "Close the files."
         for file in self._files.values():
@@ -145,6 +127,24 @@ class EpisodeWriter:
 
     def __exit__(self, *error):
         self.close()
+
+# %% ../../nbs/7_worlds/08_episodes.ipynb #71dcb458
+@patch
+def add(
+    self: EpisodeWriter,
+    episode: Episode,  # whole
+):
+    "Append an episode; ValueError for frames of another shape or type."
+    obs = np.ascontiguousarray(episode.obs)
+    if obs.shape[1:] != self.shape or obs.dtype != self.dtype:
+        raise ValueError(f"frames are {obs.dtype} {obs.shape[1:]}: here they are {self.dtype} {self.shape}.")
+    steps = np.empty(len(obs), STEP)
+    for name in STEP.names:
+        steps[name] = getattr(episode, name)
+    for name, data in (("obs", obs), ("steps", steps), ("index", np.array([len(obs)], "<i8"))):
+        self._files[name].write(data.tobytes())
+        self._files[name].flush()
+    self.episodes += 1
 
 # %% ../../nbs/7_worlds/08_episodes.ipynb #76b3c0dd
 class Episodes:
@@ -297,7 +297,7 @@ def _gather_part(job):
     shutil.rmtree(path / f"part-{k:05}", ignore_errors=True)
     draft.rename(path / f"part-{k:05}")
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #a2c701ba
+# %% ../../nbs/7_worlds/08_episodes.ipynb #8754112b
 def gather(
     path: str | Path,  # folder of the recording; one that exists goes on
     task,  # with `make(num_envs)`; a dataclass, its fields go to the card
@@ -308,7 +308,7 @@ def gather(
     seed: int = 0,  # of everything
     workers: int | None = 1,  # processes; 1: this one; None: one a core. Changes nothing in the result
     part: int = 250,  # episodes in a part
-    num_envs: int = 25,  # games at once in each process
+    num_envs: int = 50,  # games at once in each process
 ) -> Episodes:  # the recording
     "Record play; ValueError when the folder holds something else, RuntimeError when parts failed."
     path = Path(path)
@@ -351,7 +351,7 @@ def split_episodes(
         raise ValueError(f"{empty[0]} gets none of {count} episodes: record more, or give it a larger share.")
     return split
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #49433d17
+# %% ../../nbs/7_worlds/08_episodes.ipynb #04f3da3f
 @patch
 def batch(
     self: Episodes,
@@ -368,7 +368,7 @@ def batch(
         obs[: len(rows), b], steps[: len(rows), b], mask[: len(rows), b] = frames, rows, True
         first[0, b] = start == 0
     arrays = {"obs": obs, "first": first, "mask": mask, "action": steps["action"].astype(np.int64)}
-    arrays |= {name: np.ascontiguousarray(steps[name]) for name in ("reward", "terminated", "truncated")}
+    arrays |= {name: steps[name].copy() for name in ("reward", "terminated", "truncated")}
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 # %% ../../nbs/7_worlds/08_episodes.ipynb #5b6a32d5

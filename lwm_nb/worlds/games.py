@@ -401,7 +401,7 @@ def load_state(
             )
     self._rows[:], self._dice = state["rows"], state["dice"].copy()
 
-# %% ../../nbs/7_worlds/05_games.ipynb #d5759269
+# %% ../../nbs/7_worlds/05_games.ipynb #15e69d92
 class GameEnv(gym.Env):
     "One game; the same seed gives the same games as in a `GameVectorEnv` of one."
 
@@ -443,23 +443,29 @@ class GameEnv(gym.Env):
         self._under_way = not ended
         return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
-    def render(self) -> np.ndarray | None:  # (256, 256, 3) uint8, or nothing
-        "The frame in colour, each pixel eight times as wide and high."
-        if self.render_mode is None:
-            return None
-        return self.batch.frames(grey=False)[0].repeat(8, axis=0).repeat(8, axis=1)
+# %% ../../nbs/7_worlds/05_games.ipynb #56d15278
+@patch
+def render(self: GameEnv) -> np.ndarray | None:  # (256, 256, 3) uint8, or nothing
+    "The frame in colour, each pixel eight times as wide and high."
+    if self.render_mode is None:
+        return None
+    return self.batch.frames(grey=False)[0].repeat(8, axis=0).repeat(8, axis=1)
 
-    def state(self) -> dict:  # arrays by name
-        "All that decides what happens from here on."
-        return self.batch.state() | {"under_way": np.array(self._under_way)}
 
-    def load_state(
-        self,
-        state: dict,  # of `state`
-    ):
-        "Go on where another one stood."
-        self.batch.load_state(state)
-        self._under_way = bool(state["under_way"])
+@patch
+def state(self: GameEnv) -> dict:  # arrays by name
+    "All that decides what happens from here on."
+    return self.batch.state() | {"under_way": np.array(self._under_way)}
+
+
+@patch
+def load_state(
+    self: GameEnv,
+    state: dict,  # of `state`
+):
+    "Go on where another one stood."
+    self.batch.load_state(state)
+    self._under_way = bool(state["under_way"])
 
 # %% ../../nbs/7_worlds/05_games.ipynb #681af620
 class Player:

@@ -293,7 +293,7 @@ def mean_frame(
     "Mean of all rows that exist: the best `value` of a constant."
     return batch["obs"][batch["mask"]].float().mean(0)
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #f27f4a5c
+# %% ../../nbs/7_worlds/00_interface.ipynb #71b1692c
 class Certain:
     "Prediction of one observation, with probability one."
 
@@ -313,7 +313,7 @@ class Certain:
 
 
 class GameModel:
-    "The real game as its own world model, for environments with `state` and `load_state` and same-step autoreset."
+    "The real game as its own world model; it needs `state`, `load_state` and same-step autoreset."
 
     def __init__(
         self,

@@ -3,8 +3,7 @@
 # %% auto #0
 __all__ = ['hypotheses', 'Posterior']
 
-# %% ../../nbs/7_worlds/02_posterior.ipynb #f1d30614
-import math
+# %% ../../nbs/7_worlds/02_posterior.ipynb #46119a90
 from functools import lru_cache
 
 import numpy as np

@@ -352,7 +352,8 @@ function listen(p, act) {
 // ---- how the page notices that nobody answers -------------------------------------------------------------
 
 const PATIENCE = 2500, PULSE = 5000;
-const GONE = "The kernel has gone. Run the cell again to play on.";
+const GONE = "The kernel has gone. A new one is started: wait until it is idle, then run the cell again. " +
+  "If cells stay at [*], choose Kernel → Restart Kernel once more.";
 const SILENT = "The kernel does not answer: it is busy with another cell, or it has gone. " +
   "Wait for it, or run the cell again.";
 
