@@ -4,7 +4,7 @@
 __all__ = ['single_rate', 'vector_rate', 'PlainNet', 'plain_errors', 'PlainLoop', 'train_rate', 'update_parts', 'bench_labyrinth',
            'bench_text', 'small_work', 'bench_workers', 'workers_text']
 
-# %% ../nbs/11_command_line/00_bench.ipynb #e8fadd84
+# %% ../nbs/11_command_line/00_bench.ipynb #438118fa
 import os
 import time
 from dataclasses import replace
@@ -13,12 +13,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .agent.agent import Agent
 from .agent.config import TrainConfig, make_config
 from .agent.dqn import rescale, td_errors, unrescale
-from .agent.learner import Learner
-from .agent.replay import SequenceReplay
-from .agent.training import train
+from .agent.training import act, begin_training, train
 from .foundations.jobs import run_jobs
 from .foundations.progress import progress
 from .foundations.run import environment
@@ -242,29 +239,18 @@ def train_rate(
     (updates, tick), (updates_end, tick_end) = ticks
     return (tick_end - tick) / (updates_end - updates), updates_end - updates
 
-# %% ../nbs/11_command_line/00_bench.ipynb #cbc95801
+# %% ../nbs/11_command_line/00_bench.ipynb #4d9dcac1
 def update_parts(
     config: TrainConfig,  # settings, without a world model
     updates: int = 16,  # how many are averaged
     size: int = 3,  # cells on a side
 ) -> dict:  # seconds of processor time an update for sample, forward, backward, step
     "Cost of the parts of an update of our learner."
-    env = LabyrinthVectorEnv(config.num_envs, size)
-    agent = Agent(config, 4, 4)
-    hidden_size, stride = config.hidden_size, config.stride
-    replay = SequenceReplay(config.replay, config.num_envs, (4,), hidden_size=hidden_size, stride=stride)
-    learner = Learner(agent, replay, numpy_generator(config.seed, "bench replay"))
-    rng = numpy_generator(config.seed, "bench play")
-    obs, _ = env.reset(seed=config.seed)
-    n, length = config.num_envs, config.burn_in + config.unroll + 1
-    action, reward, first = np.zeros(n, np.int64), np.zeros(n), np.ones(n, bool)
-    terminated, truncated, final_obs = np.zeros(n, bool), np.zeros(n, bool), None
+    training = begin_training(config, LabyrinthVectorEnv(config.num_envs, size))
+    agent, learner = training.agent, training.learner
+    length = config.burn_in + config.unroll + 1
     for _ in range(length + 4 * config.stride):
-        hidden = np.zeros((n, config.hidden_size), np.float32)
-        replay.add(obs, action, reward, first, terminated, truncated, final_obs, hidden)
-        action = rng.integers(4, size=n)
-        obs, reward, terminated, truncated, info = env.step(action)
-        first, final_obs = terminated | truncated, info["final_obs"]
+        act(training)
     seconds = dict.fromkeys(("sample", "forward", "backward", "step"), 0.0)
     parameters = list(agent.net.parameters())
     for _ in range(updates):

@@ -17,6 +17,7 @@ import pytest
 import torch
 
 import lwm_nb.cli as cli
+import lwm_nb.command_line.studies as studies
 from lwm_nb.foundations.run import Run
 
 TINY = (
@@ -98,7 +99,8 @@ def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch
         ("train --size three", "--size"),
         ("train --num-envs 0", "num_envs is 0"),
         ("train --size", "--size"),
-        ("train --preset best", "'paper'"),
+        ("train --preset best", "paper"),
+        ("train --task maze", "no task 'maze'"),
         ("eval", "eval RUN"),
         ("eval here --random", "eval RUN"),
         ("eval a b", "b"),
@@ -168,22 +170,22 @@ def test_foreign_and_damaged_folders(copied, tmp_path):
     assert "not one of an agent" in refused("eval", copied)
     checkpoint.write_bytes(whole)
     config = json.loads((copied / "config.json").read_text())
-    config["config"]["train"]["hidden_size"] = 24
+    config["config"]["settings"]["hidden_size"] = 24
     (copied / "config.json").write_text(json.dumps(config))
     assert "does not fit" in refused("eval", copied)
     checkpoint.unlink()
     assert "no checkpoint" in refused("eval", copied)
     assert "not a run folder" in refused("eval", tmp_path)
     Run.create(tmp_path / "other", {"size": 3}, "encoder")
-    assert "kind 'encoder'" in refused("eval", tmp_path / "other")
+    assert "cannot be used" in refused("eval", tmp_path / "other")
 
 
-def test_study_is_gone_on_with_not_done_again(tmp_path, monkeypatch):
+def test_study_continues_and_does_nothing_twice(tmp_path, monkeypatch):
     changes = dict(
         frames=3000, num_envs=32, warmup=2000, eps_frames=2000, replay=4000, hidden_size=16, updates=1,
         batch_size=16, log_every=3000, pretrain=2,
     )  # fmt: skip
-    monkeypatch.setattr(cli, "QUICK", changes)
+    monkeypatch.setattr(studies, "QUICK", changes)
     command = [*"reproduce --quick --size 2 --max-steps 30 --workers 1 --out".split(), tmp_path / "s"]
     code, out, err = call(*command, "--seeds", 0, "--json")
     first = json.loads(out)
@@ -198,7 +200,7 @@ def test_study_is_gone_on_with_not_done_again(tmp_path, monkeypatch):
     assert str(tmp_path / "s" / "curves.png") in out and "REHEARSAL" in out
     table = pd.read_csv(tmp_path / "s" / "table.csv")
     assert table[table.method == "DQN+WM"].seeds.tolist() == [2, 2] and len(table) == 10
-    monkeypatch.setattr(cli, "QUICK", changes | {"lr": 0.5})
+    monkeypatch.setattr(studies, "QUICK", changes | {"lr": 0.5})
     assert "another lr" in refused(*command)
 
 
@@ -238,10 +240,10 @@ def test_interrupted_training_can_be_loaded(tmp_path, forks):
     assert Run.load(folder).request_stop()
     process.join(180)
     err = (tmp_path / "said").read_text()
-    assert process.exitcode == 130 and "going on from state" in err and "Stopped. Go on with" in err
+    assert process.exitcode == 130 and "continuing from state" in err and "Stopped. Continue with" in err
 
 
-def test_finished_training_is_not_gone_on_with(trained):
+def test_finished_training_is_not_resumed(trained):
     folder, _ = trained
     before = {p: p.stat().st_mtime_ns for p in folder.rglob("*")}
     code, out, err = call("resume", folder)
@@ -257,7 +259,7 @@ def test_interrupted_study_stops_all_its_processes(tmp_path):
     wait_for(folder / "DQN-s0" / "lock", process)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=180)
-    assert process.returncode == 130 and "goes on" in json.loads(out)["error"]
+    assert process.returncode == 130 and "continues" in json.loads(out)["error"]
     assert "Traceback" not in err
     assert Run.load(folder / "DQN-s0").status == "interrupted"
     assert not list(folder.glob("DQN-s1")), "what waited was not begun"
@@ -290,3 +292,27 @@ def test_programs_read_one_json_object(tmp_path):
     rows = {row["method"]: row for row in json.loads(done.stdout)["oracles"]}
     assert rows["Bayes-optimal"]["exact"] == 3.625, "29/8 steps by hand"
     assert rows["random"]["exact"] == pytest.approx(26)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "ascii"])
+def test_a_terminal_that_lacks_a_character_gets_a_substitute(encoding, tmp_path):
+    """Issue 12.10: the table holds an ε; an answer must not be lost over it."""
+    command = [sys.executable, "-m", "lwm_nb", "eval", "--random", "--size", "2", "--episodes", "8"]
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=env)
+    assert done.returncode == 0 and b"random" in done.stdout, done.stderr
+
+
+def test_commands_that_are_printed_can_be_pasted(trained, tmp_path):
+    """Issue 12.19: a folder with a space is quoted."""
+    folder = Path(shutil.copytree(trained[0], tmp_path / "my runs"))
+    assert f"lwm-nb eval '{folder}'" in refused("train", *TINY, "--out", folder)
+
+
+def test_any_environment_of_gymnasium_can_be_trained(tmp_path):
+    words = "--env CartPole-v1 --frames 3000 --num-envs 4 --warmup 400 --replay 2000 --hidden-size 16".split()
+    code, out, err = call("train", *words, "--episodes", 4, "--out", tmp_path / "cart", "--json")
+    assert code == 0, err
+    rows = json.loads(out)["evaluation"]
+    assert [row["epsilon"] for row in rows] == [0.01, 0.0] and rows[0]["mean"] >= 8
+    assert Run.load(tmp_path / "cart").config["task"]["name"] == "gym"

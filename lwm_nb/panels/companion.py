@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['PACKAGED', 'BatchOfOne', 'newest_agent', 'small_agent', 'surprise_of', 'expected_and_seen', 'AgentModel', 'Companion']
 
-# %% ../../nbs/10_panels/03_companion.ipynb #5b62bed6
+# %% ../../nbs/10_panels/03_companion.ipynb #7f630bf7
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +14,9 @@ import torch
 from fastcore.basics import patch
 
 import lwm_nb
-from ..agent.dqn import unrescale
 from ..agent.agent import Agent, load_agent
 from ..agent.config import make_config
+from ..agent.dqn import unrescale
 from ..agent.training import train
 from ..foundations.run import Run
 from ..labyrinth.env import LabyrinthVectorEnv
@@ -43,7 +43,7 @@ class BatchOfOne:
             return np.array([self.env.position])
         raise AttributeError(f"{type(self.env).__name__} has no {name!r}, so this policy cannot play it")
 
-# %% ../../nbs/10_panels/03_companion.ipynb #c12c3253
+# %% ../../nbs/10_panels/03_companion.ipynb #3ce9b627
 PACKAGED = Path(lwm_nb.__file__).parent / "panels" / "agent"
 
 
@@ -109,7 +109,7 @@ def expected_and_seen(
         return chances, np.eye(len(chances), dtype=np.float32)[int(obs)]
     return prediction.mean[0].float().cpu().numpy(), obs
 
-# %% ../../nbs/10_panels/03_companion.ipynb #e5987a52
+# %% ../../nbs/10_panels/03_companion.ipynb #8b683fc9
 class AgentModel:
     "The forward model of an agent as a world model of what it observes."
 
@@ -117,30 +117,30 @@ class AgentModel:
         self,
         agent: Agent,  # with a trained forward model
     ):
-        self.model, self.device = agent.model, agent.device
-
-    def initial(
-        self,
-        num_envs: int,  # environments side by side (N)
-    ) -> dict:  # tensors, batch first
-        "The state before anything was seen."
-        n, model = num_envs, self.model
-        state = {"obs": torch.zeros(n, model.embedding_dim), "first": torch.ones(n, dtype=torch.bool)}
-        state["hidden"] = torch.zeros(n, model.hidden_size)
-        return {name: part.to(self.device) for name, part in state.items()}
+        self.agent, self.initial = agent, agent.model.initial
 
     def observe(
         self,
         state: dict,  # of the row before
-        obs: torch.Tensor,  # what each environment shows: (N, obs_dim)
+        obs: torch.Tensor,  # what each environment shows: (N, …)
         action: torch.Tensor,  # the move that led here: (N,) int64
         first: torch.Tensor,  # an episode begins here: (N,) bool
-    ) -> tuple:  # state after this row, prediction of this row
+    ) -> tuple:  # state after this row, prediction of this row in the numbers that the agent sees
         "Take in a row; the prediction is made of the state before, and has a `mean`."
-        row = [part[None].to(self.device) for part in (state["obs"], action, state["first"])]
-        mean, hidden = self.model(*row, state["hidden"])
-        prediction = torch.distributions.Independent(torch.distributions.Bernoulli(probs=mean[0]), 1)
-        return {"obs": obs.float().to(self.device), "first": first, "hidden": hidden[0]}, prediction
+        obs, action, first = (part.to(self.agent.device) for part in (obs, action, first))
+        return self.agent.model.observe(state, self.agent.view(obs), action, first)
+
+    def expected_and_seen(
+        self,
+        prediction,  # of one row of one environment
+        obs: np.ndarray,  # what was seen
+    ) -> tuple[np.ndarray, np.ndarray]:  # of one shape
+        "In the units of the game: a picture as a picture, choices as one number for each."
+        spec, mean = self.agent.spec, prediction.mean[0].cpu().numpy()
+        if spec.kind == "choices":
+            return mean, self.agent.view(torch.as_tensor(obs)[None])[0].cpu().numpy()
+        mean = spec.low + (spec.high - spec.low) * mean if spec.kind == "image" else mean
+        return mean.reshape(obs.shape), obs
 
 # %% ../../nbs/10_panels/03_companion.ipynb #0c3c2113
 class Companion:
@@ -174,7 +174,7 @@ class Companion:
         if self.agent:
             self.agent.observe(actions)
 
-# %% ../../nbs/10_panels/03_companion.ipynb #20c2b914
+# %% ../../nbs/10_panels/03_companion.ipynb #3f333841
 @patch
 @torch.no_grad()
 def _expect(self: Companion, obs, first):
@@ -185,7 +185,8 @@ def _expect(self: Companion, obs, first):
     row = torch.as_tensor(obs), self.action, torch.as_tensor(first)
     self.state, prediction = self.model.observe(self.state, *row)
     if not first[0]:
-        self.predicted, seen = expected_and_seen(prediction, obs[0])
+        compare = getattr(self.model, "expected_and_seen", expected_and_seen)
+        self.predicted, seen = compare(prediction, obs[0])
         self.surprise = surprise_of(self.predicted, seen)
 
 

@@ -106,7 +106,7 @@ def _selected(self: ScatterView, change):
 def _hovered(self: ScatterView, change):
     self.state.hovered = None if change.new is None or change.new < 0 else int(change.new)
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #154717d9
+# %% ../../nbs/10_panels/10_embedding.ipynb #14a640e5
 @patch
 def theme(
     self: ScatterView,
@@ -114,7 +114,7 @@ def theme(
 ):
     "Paper and ink of the page."
     self.ink, paper = (CARD, NIGHT) if dark else (INK, CARD)
-    self.scatter.background(color=paper)
+    self.widget.background_color = list(to_rgba(paper))
     self.widget.color_hover = list(to_rgba(self.ink))
     self.move()
 
@@ -390,15 +390,16 @@ def walk_embeddings(
     options = {"colour": "cells seen"} | options
     return Embeddings(walk.states, walk.columns, lambda index: walk_image(walk, index), **options)
 
-# %% ../../nbs/10_panels/10_embedding.ipynb #5c269cd8
+# %% ../../nbs/10_panels/10_embedding.ipynb #c75e2d49
 def encoder_embeddings(
     losses: Sequence[str] = ("mse", "w_mse", "vicreg"),  # keys of LOSSES, see chapter 1
     config: EncoderConfig | None = None,  # the other settings; None: 100 updates, the defaults for the rest
+    images: str = "digits",  # which, see chapter 2
     **options,  # of `Embeddings`: colour, seed
 ) -> Embeddings:  # one view a loss, of the held-out images
     "Train an encoder under each loss (seconds each) and embed the same held-out images."
     config = config or EncoderConfig(updates=100)
-    data = load_images(config.images)
+    data = load_images(images)
     vectors = {
         loss: train_encoder(replace(config, loss=loss), data)[0].embed(data[1].images) for loss in losses
     }

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['default_agent', 'PlayPanel', 'episode_figure']
 
-# %% ../../nbs/10_panels/07_play_panel.ipynb #4dfaf3d2
+# %% ../../nbs/10_panels/07_play_panel.ipynb #51ab63cc
 import base64
 
 import gymnasium

@@ -4,7 +4,7 @@
 __all__ = ['OPEN_VIEWS', 'LONGEST_GIF', 'YOU', 'AGENT', 'RATES', 'MESSAGES', 'HeldKeys', 'Outbox', 'Recordings', 'Clock',
            'PlaySession', 'row_view', 'control_view']
 
-# %% ../../nbs/10_panels/06_session.ipynb #dffa1ace
+# %% ../../nbs/10_panels/06_session.ipynb #ee365a50
 import asyncio
 import itertools
 import time
@@ -16,6 +16,7 @@ import numpy as np
 from fastcore.basics import patch
 
 from ..agent.agent import Agent
+from ..agent.encoders import make_obs_encoder, obs_spec
 from ..foundations.seeding import check_seed
 from .companion import BatchOfOne, Companion
 from .episodes import Episode, Row, load_episode, save_episode, save_film, to_png
@@ -239,12 +240,12 @@ def shown(self: PlaySession) -> Episode:
     "The episode that the page shows: the present one or a recording."
     return self.replayed or self.episode
 
-# %% ../../nbs/10_panels/06_session.ipynb #e1b8d407
+# %% ../../nbs/10_panels/06_session.ipynb #4199c37c
 @patch
 def _check_agent(self: PlaySession, game):
     agent, space = self.companion.agent, game.env.observation_space
     needs = agent.obs_dim, agent.num_actions
-    has = int(np.prod(space.shape or (0,))), len(game.actions)
+    has = make_obs_encoder(obs_spec(space), learned=False).features, len(game.actions)
     if needs != has:
         raise ValueError(
             f"the agent was trained for {needs[0]} observed numbers and {needs[1]} actions, "

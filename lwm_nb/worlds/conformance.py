@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['CHECKS', 'ConformanceError', 'Case', 'require', 'same', 'check_state', 'check_separate', 'check_blind', 'check_reset',
-           'check_carried', 'check_padding', 'tensors_inside', 'check_gradients', 'train', 'check_resume',
-           'check_imagine', 'check_start', 'check_probabilities', 'check_alignment', 'check_picture', 'failed_checks',
+           'check_carried', 'check_padding', 'tensors_inside', 'check_gradients', 'check_resume', 'check_imagine',
+           'check_start', 'check_probabilities', 'check_alignment', 'check_picture', 'failed_checks',
            'check_world_model']
 
 # %% ../../nbs/7_worlds/01_conformance.ipynb #01cf8c0a
@@ -168,7 +168,7 @@ def check_carried(case):
     past = case.model.loss(changed)["log_prob"][:5]
     require(same(past, found[:5]), "later rows change earlier predictions: look for a missing causal mask.")
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #f5e162cd
+# %% ../../nbs/7_worlds/01_conformance.ipynb #34dc3364
 def check_padding(case):
     "Rows that do not exist change neither the loss nor its gradient."
     batch = case.play()
@@ -233,7 +233,7 @@ def check_gradients(case):
             require(not moved, f"{name} is frozen and gets a gradient.")
 
 
-def train(case, batches):
+def _train(case, batches):
     optimiser = torch.optim.Adam(case.module.parameters(), lr=case.lr)
     for batch in batches:
         optimiser.zero_grad()
@@ -245,7 +245,7 @@ def check_resume(case):
     "What was stored goes on exactly in a new copy."
     batch, new = case.play(), copy.deepcopy(case.model)
     if case.module is not None:
-        train(case, [case.play(seed=1)] * 3)
+        _train(case, [case.play(seed=1)] * 3)
     _, state = unroll(case.model, {name: value[:3] for name, value in batch.items()})
     weights = case.module.state_dict() if case.module is not None else {}
     file = io.BytesIO()
@@ -320,12 +320,12 @@ def check_probabilities(case):
             "samples do not have the mean of the prediction: look at sample().",
         )
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #1a5a25e9
+# %% ../../nbs/7_worlds/01_conformance.ipynb #eb454c3a
 def check_alignment(case):
     "Trained a little, the model uses the action that led to a row, and not the one before."
     if case.module is not None:
         played = sequences(case.game(16), UniformRandom(case.seed), 16, seed_int(case.seed, "train") % 2**32)
-        train(case, (next(played) for _ in range(case.updates)))
+        _train(case, (next(played) for _ in range(case.updates)))
     batch = case.play(rows=30, num_envs=16)
     late = batch | {"action": torch.cat([batch["action"][:1], batch["action"][:-1]])}
     scores = []

@@ -133,7 +133,7 @@ def catch_draw(row, settings, frame):
     fill(frame, 30, row[5], 2, 6, ORANGE)
     fill(frame, row[3], row[2], 2, 2, WHITE)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #3d9746c9
+# %% ../../nbs/7_worlds/05_games.ipynb #421606bd
 def film_strip(
     frames: np.ndarray,  # (T, H, W, 3) or (T, H, W, 1) uint8
     columns: int = 10,  # frames in a line
@@ -505,7 +505,7 @@ class Player:
             actions = np.where(self.rng.random(len(first)) < self.share, dice, actions)
         return actions
 
-# %% ../../nbs/7_worlds/05_games.ipynb #91501cb5
+# %% ../../nbs/7_worlds/05_games.ipynb #01884f5b
 def steer(
     here: np.ndarray,  # (N,) where a thing is
     there: np.ndarray,  # (N,) where it should be
@@ -646,7 +646,7 @@ DUEL = register_game(
     )
 )  # fmt: skip
 
-# %% ../../nbs/7_worlds/05_games.ipynb #3a2a9146
+# %% ../../nbs/7_worlds/05_games.ipynb #e7e41b97
 @register_task
 @dataclasses.dataclass(frozen=True)
 class GameTask:
@@ -670,7 +670,15 @@ class GameTask:
         "That many games; ValueError for an unknown game or setting."
         return GameVectorEnv(num_envs, self.game, self.grey, **self.settings)
 
-    def oracles(self) -> dict[str, Callable[[], Policy]]:  # by name
+    @property
+    def label(self) -> str:
+        "Short name for folders and titles."
+        return self.game
+
+    def oracles(
+        self,
+        epsilon: float = 0.0,  # probability of a random action; these players do not reckon with it
+    ) -> dict[str, Callable[[], Policy]]:  # by name
         "Chance, and the scripted players of the game."
         players = {rule: functools.partial(Player, rule) for rule in find_game(self.game).players}
         return {"random": UniformRandom} | players
