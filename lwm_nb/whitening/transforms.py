@@ -109,7 +109,7 @@ def newton_schulz(
     cov: torch.Tensor,  # (d, d) covariance, positive definite
     iterations: int = 20,  # at least 1; each one more than doubles the eigenvalues that are not yet 1
 ) -> torch.Tensor:  # (d, d) approximation of cov^(-1/2)
-    """Inverse square root by coupled Newton–Schulz steps (Higham 2008, 6.3); ValueError for no finite trace."""
+    """Inverse root by coupled Newton–Schulz steps (Higham 2008, 6.3); ValueError for no finite trace."""
     if iterations < 1:
         raise ValueError(f"iterations is {iterations}: at least 1 is needed, 5 is usual, 20 is thorough")
     _check_square(cov)
