@@ -60,15 +60,16 @@ def test_command_on_the_card_means_the_same_settings(preset):
     words = shlex.split(rerun_command(run | {"evaluation": {"episodes": 77}}))
     assert words[:3] == ["python", "-m", "lwm_nb"]
     train = parse(words[3:])
-    assert (train.labyrinth, train.agent, train.episodes) == (labyrinth, config, 77)
+    assert (*train.parts(), train.episodes) == (labyrinth, config, 77)
     assert str(train.folder) == "runs/DQN+WM λ=0"
 
 
 def test_commands_of_the_committed_runs_give_their_settings():
     for run in make_card([STUDY])["runs"]:
         train = parse(shlex.split(run["command"])[3:])
-        assert settings_of(train.agent) == run["settings"]
-        assert settings_of(train.labyrinth) | {"name": "labyrinth"} == run["task"]
+        task, config = train.parts()
+        assert settings_of(config) == run["settings"]
+        assert settings_of(task) | {"name": "labyrinth"} == run["task"]
 
 
 def test_verified_on_the_same_machine_is_equal_bit_for_bit(card):

@@ -66,6 +66,7 @@ def copied(trained, tmp_path):
     [
         ("train --size 1", "from 2 to 64"),
         ("train --size 65", "from 2 to 64"),
+        ("train --num-envs 0", "num_envs is 0"),
         ("oracles --size 65", "from 2 to 64"),
         ("oracles --braid 1.5", "from 0 to 1"),
         ("train --braid -0.1", "from 0 to 1"),
@@ -97,7 +98,6 @@ def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch
         ("fly", "fly"),
         ("train --sise 3", "did you mean --size"),
         ("train --size three", "--size"),
-        ("train --num-envs 0", "num_envs is 0"),
         ("train --size", "--size"),
         ("train --preset best", "paper"),
         ("train --task maze", "no task 'maze'"),

@@ -139,7 +139,7 @@ def default_folder(
     parts = [label, *([preset] if preset != "default" else []), method.replace("+", "-"), f"s{seed}"]
     return RUNS / "-".join(parts).lower().replace("/", "-").replace(" ", "-")
 
-# %% ../../nbs/11_command_line/02_training.ipynb #ad08b86d
+# %% ../../nbs/11_command_line/02_training.ipynb #6d0f8e76
 class _TrainCommand:
     "What `lwm-nb train` does; its flags are added by `train_command`."
 
@@ -171,11 +171,11 @@ class _TrainCommand:
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             judge = command_text("eval", folder)
             raise FileExistsError(f"{folder} is not empty: choose another --out, or judge it with {judge}")
+        log = row_log(folder, self.tensorboard, trainer.counter)
         method = trainer.method(task, config)
         method = f"{self.preset} {method}" if self.preset in ("paper", "official") else method
         say(f"{method}, {getattr(task, 'label', task.name)}, seed {config.seed}: run folder {folder}")
         started = time.perf_counter()
-        log = row_log(folder, self.tensorboard, trainer.counter)
         run = train_run(folder, task, trainer, config, method, log)
         minutes = (time.perf_counter() - started) / 60
         rows = judged_rows(run, self.episodes)
