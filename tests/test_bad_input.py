@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-import lwm_nb.agent.study as study
+import lwm_nb.agent.trainer  # noqa: F401 - registers the trainer
 from lwm_nb.agent.agent import load_agent
 from lwm_nb.agent.config import TrainConfig, make_config
 from lwm_nb.agent.dqn import QNetwork
@@ -24,7 +24,7 @@ from lwm_nb.foundations.seeding import check_seed, resolve_device
 from lwm_nb.foundations.statistics import bootstrap_interval
 from lwm_nb.foundations.studies import Job, resume_run, run_study, train_run
 from lwm_nb.foundations.sweep import grid, read_grid, sweep, sweep_jobs
-from lwm_nb.foundations.tasks import UniformRandom, evaluate
+from lwm_nb.foundations.tasks import UniformRandom, evaluate, find_trainer
 from lwm_nb.labyrinth.env import Labyrinth, LabyrinthVectorEnv
 from lwm_nb.labyrinth.task import LabyrinthTask as LabyrinthConfig
 from lwm_nb.whitening.losses import info_nce, vicreg, w_mse
@@ -36,6 +36,7 @@ TINY = make_config(
     device="cpu",
 )  # fmt: skip
 MAZES = LabyrinthConfig(size=2, max_steps=40)
+AGENTS = find_trainer("agent")
 
 
 class Trap:
@@ -61,7 +62,7 @@ class NoNumbers(LabyrinthVectorEnv):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    return train_run(tmp_path_factory.mktemp("trained") / "run", MAZES, TINY, curve_episodes=8)
+    return train_run(tmp_path_factory.mktemp("trained") / "run", MAZES, AGENTS, TINY)
 
 
 @pytest.fixture
@@ -90,11 +91,16 @@ def cases(trained, tmp_path):
         return tmp_path / name
 
     def nan_run(config, env):
-        run = Run.create(tmp_path / f"nan{next(copies)}", {"train": vars(config)}, study.KIND)
+        run = Run.create(
+            tmp_path / f"nan{next(copies)}",
+            {"method": "DQN", "task": {"name": "labyrinth", **vars(MAZES)}, "settings": vars(config)},
+            "agent",
+        )
         return lambda: train(config, env, run)
 
     def two_at_once():
         run = Run.load(copied())
+        (run.path / "status.json").write_text('{"status": "interrupted"}')
         with run.recording():
             resume_run(run.path)
 
@@ -133,7 +139,9 @@ def cases(trained, tmp_path):
         ("config: not finite", lambda: make_config(lr=float("nan")), ValueError, "lr is nan"),
         (
             "config: states too large",
-            lambda: train_run(tmp_path / "large", MAZES, dataclasses.replace(TINY, checkpoint_gb=1e-6)),
+            lambda: train_run(
+                tmp_path / "large", MAZES, AGENTS, dataclasses.replace(TINY, checkpoint_gb=1e-6)
+            ),
             ValueError,
             "more than checkpoint_gb=1e-06 allows",
         ),
@@ -251,8 +259,8 @@ def cases(trained, tmp_path):
                             json.dumps(
                                 {
                                     "format": 1,
-                                    "kind": study.KIND,
-                                    "config": {"train": {"gama": 1}, "labyrinth": {}},
+                                    "kind": "agent",
+                                    "config": {"settings": {"gama": 1}, "task": {"name": "labyrinth"}},
                                 }
                             ),
                         )
@@ -268,10 +276,15 @@ def cases(trained, tmp_path):
             ValueError,
             "not a readable result",
         ),
-        ("run: folder in use", lambda: train_run(stranger, MAZES, TINY), FileExistsError, "is not empty"),
+        (
+            "run: folder in use",
+            lambda: train_run(stranger, MAZES, AGENTS, TINY),
+            FileExistsError,
+            "is not empty",
+        ),
         (
             "run: a file in its place",
-            lambda: train_run(stranger / "thesis.txt", MAZES, TINY),
+            lambda: train_run(stranger / "thesis.txt", MAZES, AGENTS, TINY),
             FileExistsError,
             "is a file",
         ),
@@ -300,7 +313,9 @@ def cases(trained, tmp_path):
         (
             "study: a wrong job",
             lambda: run_study(
-                [Job(tmp_path / "bad", "x", LabyrinthConfig(size=1), TINY, 8)], 1, show=lambda t: None
+                [Job(tmp_path / "bad", "x", LabyrinthConfig(size=1), TINY, AGENTS, {"episodes": 8})],
+                1,
+                show=lambda t: None,
             ),
             RuntimeError,
             "bad: ValueError: size is 1",
@@ -308,13 +323,15 @@ def cases(trained, tmp_path):
         ("grid: empty", lambda: grid(lam=[]), ValueError, "the grid is empty"),
         (
             "grid: unknown column",
-            lambda: sweep_jobs(seeded.assign(lamb=1), tmp_path),
+            lambda: sweep_jobs(seeded.assign(lamb=1), tmp_path, MAZES, AGENTS),
             ValueError,
             "did you mean 'lam'?",
         ),
         (
             "grid: other settings there",
-            lambda: sweep(seeded.assign(**vars(TINY) | {"lam": 0.25}), _named(copied(), "all-s0")),
+            lambda: sweep(
+                seeded.assign(**vars(TINY) | {"lam": 0.25}), _named(copied(), "all-s0"), MAZES, AGENTS
+            ),
             ValueError,
             "was made with another",
         ),
@@ -356,13 +373,13 @@ def test_one_clear_sentence_each(cases, trained, tmp_path):
 def test_folder_without_permission(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
-        train_run(tmp_path / "run", MAZES, TINY)
+        train_run(tmp_path / "run", MAZES, AGENTS, TINY)
 
 
 def test_path_that_cannot_be_written(tmp_path):
     """A folder in which nothing can be made, for root too."""
     with pytest.raises(OSError, match="/proc"):
-        train_run("/proc/run", MAZES, TINY)
+        train_run("/proc/run", MAZES, AGENTS, TINY)
 
 
 def test_the_trap_works(tmp_path):
