@@ -147,7 +147,7 @@ class TrainConfig:
         "Whether a world model is trained along."
         return self.add_ri or self.official_ri_input
 
-# %% ../../nbs/4_agent/05_config.ipynb #f05fbd11
+# %% ../../nbs/4_agent/05_config.ipynb #bd1f2faf
 PAPER = dict(
     frames=1_000_000, num_envs=8, lam=0.0, burn_in=16, batch_size=32, learn_every=4, updates=1, lr=5e-4,
     lr_final=5e-4, adam_eps=1e-3, eps_start=0.01, eps_most=0.01, replay=100_000, warmup=10_000,
@@ -158,7 +158,7 @@ OFFICIAL = dict(
     official_fresh_surprise=True, official_ri_input=True, official_sum_loss=True, grad_clip=0.0,
 )  # fmt: skip
 CARTPOLE = dict(
-    frames=120_000, num_envs=16, lam=0.95, cut_traces=False, hidden_size=64, features=64, memory=False,
+    frames=200_000, num_envs=16, lam=0.95, cut_traces=False, hidden_size=64, features=64, memory=False,
     unroll=16, burn_in=0, batch_size=32, learn_every=2, updates=1, lr_final=1e-5, eps_frames=20_000,
     eps_most=0.05, replay=20_000, warmup=2_000, stride=8, rescaling=False, log_every=10_000,
 )  # fmt: skip
