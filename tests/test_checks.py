@@ -489,3 +489,12 @@ def test_page_of_functions_follows_the_notebooks(tree):
     assert "| `double` | Twice x |" in page and "(0_basics/00_double.ipynb)" in page
     add_cell(tree, '#| export\ndef triple(x):\n    "Three times x."\n    return 3 * x')
     assert_one(list(check.check_functions(tree)), check.FUNCTIONS, "tools/nb.py functions")
+
+
+def test_requirements_name_what_the_library_imports(tree):
+    module = next(p for p in (tree / "lwm_nb").rglob("*.py") if p.name == "double.py")
+    module.write_text(module.read_text() + "\nimport json\n\nimport tabulate\n\n\ndef later():\n    import tqdm\n")
+    assert_one(list(check.check_requirements(tree)), "imports tabulate", "settings.ini")
+    settings = tree / "settings.ini"
+    settings.write_text(settings.read_text() + "requirements = Tabulate>=0.9\n")
+    assert list(check.check_requirements(tree)) == []

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from configparser import ConfigParser
+from importlib.metadata import packages_distributions
 from itertools import zip_longest
 from pathlib import Path
 
@@ -387,7 +388,35 @@ def check_order(root):
         met.add(module[name])
 
 
-TREE_CHECKS = (check_sync, check_readme, check_functions, check_order, check_long_cells)
+def top_level_imports(tree):
+    """What a module needs before any of its functions is called: packages of `import` at its top level."""
+    for node in tree.body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module.split(".")[0]
+
+
+def normal(requirement):
+    """`fastcore<2` -> `fastcore`; names of packages differ in case and dashes."""
+    return re.split(r"[<>=!~\[; ]", requirement)[0].lower().replace("_", "-")
+
+
+def check_requirements(root):
+    """What the library imports is named in settings.ini: a fresh machine has nothing else."""
+    config = settings(root)
+    lists = [key for key in config if key.endswith("requirements") and key != "dev_requirements"]
+    named = {normal(requirement) for key in lists for requirement in config[key].split()}
+    dists, lib = packages_distributions(), config["lib_path"]
+    for path in sorted((root / lib).rglob("*.py")):
+        for package in sorted(set(top_level_imports(ast.parse(path.read_text(encoding="utf-8"))))):
+            if package in sys.stdlib_module_names or package in (lib, "__future__"):
+                continue
+            if not {normal(d) for d in dists.get(package, [package])} & named:
+                yield f"{path.relative_to(root)}: imports {package}, which settings.ini does not require: name its package there"
+
+
+TREE_CHECKS = (check_sync, check_readme, check_functions, check_order, check_long_cells, check_requirements)
 
 
 def findings(root=ROOT, only=()):
