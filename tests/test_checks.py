@@ -493,7 +493,9 @@ def test_page_of_functions_follows_the_notebooks(tree):
 
 def test_requirements_name_what_the_library_imports(tree):
     module = next(p for p in (tree / "lwm_nb").rglob("*.py") if p.name == "double.py")
-    module.write_text(module.read_text() + "\nimport json\n\nimport tabulate\n\n\ndef later():\n    import tqdm\n")
+    module.write_text(
+        module.read_text() + "\nimport json\n\nimport tabulate\n\n\ndef later():\n    import tqdm\n"
+    )
     assert_one(list(check.check_requirements(tree)), "imports tabulate", "settings.ini")
     settings = tree / "settings.ini"
     settings.write_text(settings.read_text() + "requirements = Tabulate>=0.9\n")

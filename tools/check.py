@@ -413,7 +413,8 @@ def check_requirements(root):
             if package in sys.stdlib_module_names or package in (lib, "__future__"):
                 continue
             if not {normal(d) for d in dists.get(package, [package])} & named:
-                yield f"{path.relative_to(root)}: imports {package}, which settings.ini does not require: name its package there"
+                name = path.relative_to(root)
+                yield f"{name}: imports {package}, which settings.ini does not require: name its package"
 
 
 TREE_CHECKS = (check_sync, check_readme, check_functions, check_order, check_long_cells, check_requirements)
