@@ -237,7 +237,7 @@ class Recurrent(nn.Module):
         keep = x.new_ones(*x.shape[:2], 1)
         return gru_sequence(self.gates(x), hidden, keep, self.weight, self.bias)
 
-# %% ../../nbs/7_worlds/09_frame_models.ipynb #c0379a91
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #9e2fdb49
 class Core(nn.Module):
     "From actions to features: a GRU, and GRUs with dilation above it."
 
@@ -254,11 +254,10 @@ class Core(nn.Module):
         self.action = nn.Embedding(num_actions, 32)
         self.first = Recurrent(32, hidden)
         sizes = [hidden, *[strand] * layers] if strand else []
-        self.dilated = nn.ModuleList(Recurrent(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.dilated = nn.ModuleList(map(Recurrent, sizes[:-1], sizes[1:]))
         self.features = hidden + strand
 
-    def blank(self, num_envs):
-        "Strands (B, d, layers · S), the oldest first."
+    def blank(self, num_envs):  # strands (B, d, layers · S), the oldest first
         return self.first.bias.new_zeros(num_envs, self.dilation, self.strand * len(self.dilated))
 
     def sequence(self, action, hidden):
