@@ -4,7 +4,7 @@
 __all__ = ['MIN_WIDTH', 'condensed', 'terminal_width', 'commands', 'eval_task', 'parse', 'one_line_warnings', 'forgiving_streams',
            'answer', 'main']
 
-# %% ../nbs/11_command_line/04_program.ipynb #d94f02a1
+# %% ../nbs/11_command_line/04_program.ipynb #94a4225b
 import io
 import json
 import os
@@ -21,6 +21,7 @@ from tyro.conf import OmitArgPrefixes, subcommand
 from .command_line.answers import UsageError, say
 from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
 from .command_line.training import Resume, Runs, choose, eval_command, oracles_command, train_command
+from .command_line.worlds import Worlds
 from .foundations.config import plain
 from .foundations.run import Run
 from .foundations.seeding import set_threads
@@ -65,7 +66,7 @@ def terminal_width(
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
 
-# %% ../nbs/11_command_line/04_program.ipynb #e3a78373
+# %% ../nbs/11_command_line/04_program.ipynb #05b203d8
 def commands(
     words: list[str],  # after the name of the program
 ) -> dict:  # class, or instance with defaults, by name
@@ -83,6 +84,7 @@ def commands(
         "resume": Resume,
         "sweep": Sweep,
         "encoders": Encoders,
+        "worlds": Worlds,
         "card": Card,
         "verify": Verify,
     }

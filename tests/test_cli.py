@@ -331,3 +331,20 @@ def test_a_plotting_backend_that_is_not_installed_is_not_asked(tmp_path):
     env = os.environ | {"MPLBACKEND": "a_screen_that_is_not_here", "COLUMNS": "5"}
     done = subprocess.run([sys.executable, "-m", "lwm_nb", *words], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_worlds_are_trained_judged_and_studied(tmp_path):
+    one, study = tmp_path / "one", tmp_path / "all"
+    words = ["--game", "cube-crash", "--updates", 2, "--episodes", 8]
+    code, out, err = call("worlds", "train", "cube", *words, "--out", one, "--json")
+    assert code == 0, err
+    rows = json.loads(out)["evaluation"]
+    assert {row["mean"] for row in rows if row["forecast"] == "real game" and row["measure"] == "mse"} == {0.0}
+    code, out, err = call("worlds", "eval", one, "--episodes", 4)
+    assert code == 0 and "freeze" in out and "cube" in out, err
+    words = ["--presets", "cube", "--seeds", 0, "--workers", 1, *words]
+    for _ in range(2):
+        code, out, err = call("worlds", "all", *words, "--out", study)
+        assert code == 0 and (study / "figure.png").exists(), err
+    assert "No such" not in err and "frozen" not in refused("worlds", "eval", tmp_path / "none")
+    assert "JSON object" in refused("worlds", "train", "cube", "--settings", "dark", "--out", tmp_path / "x")

@@ -45,7 +45,7 @@ def play_out(
     batch["first"][0] = True
     return batch, {name: np.stack([one[name] for one in truth]) for name in truth[0]}
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #03c2e651
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #ffe413b9
 @dataclass(frozen=True)
 class Thing:
     "A rectangle that moves."
@@ -56,7 +56,7 @@ class Thing:
     colour: tuple  # red, green, blue, 0..255
     place: Callable  # of the exact state: (row, column) of its upper left pixel
 
-
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #91313193
 def locate(
     frames: torch.Tensor,  # (N, H, W, 3), 0..255
     thing: Thing,  # what is looked for
@@ -108,7 +108,7 @@ def dream_forecast(
         model.train()
     return torch.stack(out)
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #7a3e4794
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #a952e303
 def real_forecast(
     task: GameTask,  # which game
     batch: dict,  # episodes (T, B, …): the actions count
@@ -122,7 +122,7 @@ def real_forecast(
     env.load_state(env.state() | {"rows": np.ascontiguousarray(rows)})
     return torch.from_numpy(np.stack([env.advance(a.numpy())[0] for a in batch["action"][context:]]))
 
-
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #79ad3e58
 def with_actions(
     batch: dict,  # episodes (T, B, …)
     kind: str,  # "shuffled": of another episode; "frozen": the last one that was seen, again and again
@@ -140,7 +140,7 @@ def with_actions(
         raise ValueError(f'kind is {kind!r}: choose "shuffled" or "frozen".')
     return batch | {"action": action}
 
-
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #74201c19
 def plain_forecasts(
     task: GameTask,  # which game
     batch: dict,  # episodes (T, B, …)
