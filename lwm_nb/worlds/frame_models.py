@@ -183,11 +183,11 @@ def outcome_loss(
     end = F.binary_cross_entropy_with_logits(odds[:, 0], terminated.float())
     return {"reward_loss": F.cross_entropy(odds[:, 1:], which), "end_loss": end}
 
-# %% ../../nbs/7_worlds/09_frame_models.ipynb #5a597a4b
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #fcb7b62d
 @patch
 def loss(
     self: FrameModel,
-    batch: dict,  # (T, B, …): obs, action, reward, first, terminated, mask; perhaps `counted`, rows that count
+    batch: dict,  # (T, B, …): as of a recording; perhaps with `counted`, the rows that count
 ) -> dict:  # loss; log_prob (T, B), 0 where not counted; reward_loss and end_loss where they are predicted
     "Mean over the rows that exist of minus the log-probability of frame, reward and end."
     row, column, real = cut(batch)
@@ -376,9 +376,9 @@ class DenseDraw(nn.Sequential):
         "Logits (..., H, W, C) from features (..., F)."
         return super().forward(features).unflatten(-1, self.grid)
 
-# %% ../../nbs/7_worlds/09_frame_models.ipynb #21525d85
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #bbfe94d3
 class DeconvDraw(nn.Module):
-    "Features → 128 × 2 × 2 → four transposed convolutions, 4 × 4 with stride 2; the last one fills the frame."
+    "Features → 128 × 2 × 2 → transposed convolutions, 4 × 4 with stride 2, up to the whole frame."
 
     moves = False
 

@@ -10,10 +10,10 @@ from torch.nn import functional as F
 
 from .frame_models import Core, DenseEyes, RecurrentFrames
 
-# %% ../../nbs/7_worlds/10_spatial_models.ipynb #00e22536
+# %% ../../nbs/7_worlds/10_spatial_models.ipynb #deba8b40
 def move(
     pictures: torch.Tensor,  # (N, C, H, W)
-    maps: torch.Tensor,  # affine maps (N, 2, 3) from places in the result to places in the picture, both −1..1
+    maps: torch.Tensor,  # affine maps (N, 2, 3) from places in the result to those in the picture, −1..1
 ) -> torch.Tensor:  # (N, C, H, W), dark where the picture ends
     "Move pictures by affine maps, bilinearly."
     where = F.affine_grid(maps, list(pictures.shape), align_corners=False)
