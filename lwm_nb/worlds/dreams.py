@@ -7,6 +7,7 @@ __all__ = ['DreamVectorEnv', 'Dream', 'twins']
 import gymnasium as gym
 import numpy as np
 import torch
+from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
@@ -81,21 +82,25 @@ class DreamVectorEnv(VectorEnv):
             self.steps[ended] = 0
         return self._shown(obs), row.reward.numpy().astype(np.float32), terminated, truncated, info
 
-    def state(self) -> dict:  # arrays by name
-        "All that decides what is dreamed from here on, but for the model."
-        memory = {f"memory.{name}": value.numpy().copy() for name, value in self.memory.items()}
-        return memory | {"steps": self.steps.copy(), "generator": self.generator.get_state().numpy()}
+# %% ../../nbs/7_worlds/03_dreams.ipynb #54c339bb
+@patch
+def state(self: DreamVectorEnv) -> dict:  # arrays by name
+    "All that decides what is dreamed from here on, but for the model."
+    memory = {f"memory.{name}": value.numpy().copy() for name, value in self.memory.items()}
+    return memory | {"steps": self.steps.copy(), "generator": self.generator.get_state().numpy()}
 
-    def load_state(
-        self,
-        state: dict,  # of `state`, with the same model
-    ):
-        "Dream on from there."
-        self.generator = torch.Generator()
-        self.generator.set_state(torch.from_numpy(state["generator"].copy()))
-        self.steps = state["steps"].copy()
-        memory = {k: v for k, v in state.items() if k.startswith("memory.")}
-        self.memory = {k.removeprefix("memory."): torch.from_numpy(v.copy()) for k, v in memory.items()}
+
+@patch
+def load_state(
+    self: DreamVectorEnv,
+    state: dict,  # of `state`, with the same model
+):
+    "Dream on from there."
+    self.generator = torch.Generator()
+    self.generator.set_state(torch.from_numpy(state["generator"].copy()))
+    self.steps = state["steps"].copy()
+    memory = {k: v for k, v in state.items() if k.startswith("memory.")}
+    self.memory = {k.removeprefix("memory."): torch.from_numpy(v.copy()) for k, v in memory.items()}
 
 # %% ../../nbs/7_worlds/03_dreams.ipynb #139ce52f
 class Dream(gym.Env):
