@@ -4,7 +4,7 @@
 __all__ = ['Corners', 'Prediction', 'WorldModel', 'reset_state', 'index_state', 'stack', 'sequences', 'unroll', 'mean_nats',
            'begin', 'Constant', 'CopyLast', 'Freeze', 'mean_frame', 'Certain', 'GameModel']
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #17104b14
+# %% ../../nbs/7_worlds/00_interface.ipynb #1d4dbc52
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -15,7 +15,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ..agent.forward_model import Bits, Imagined
-from ..foundations.rows import Rows
+from ..foundations.rows import Rows, final_observations
 from ..foundations.seeding import check_seed
 from ..foundations.tasks import Policy
 
@@ -293,7 +293,7 @@ def mean_frame(
     "Mean of all rows that exist: the best `value` of a constant."
     return batch["obs"][batch["mask"]].float().mean(0)
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #71b1692c
+# %% ../../nbs/7_worlds/00_interface.ipynb #2edc6045
 class Certain:
     "Prediction of one observation, with probability one."
 
@@ -311,7 +311,7 @@ class Certain:
     def sample(self, generator=None, temperature=1.0):
         return self.mean
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #dc2e793f
 class GameModel:
     "The real game as its own world model; it needs `state`, `load_state` and same-step autoreset."
 
@@ -340,8 +340,10 @@ class GameModel:
         env.reset(seed=self.seed)
         arrays = {k[5:]: v.numpy() for k, v in state.items() if k.startswith("game.")}
         env.load_state({k: np.moveaxis(v, 0, self.batch_axis.get(k, 0)).copy() for k, v in arrays.items()})
-        obs, reward, terminated, *_ = env.step(action.numpy())
-        return self._pack(env, obs, True), reward, terminated
+        obs, reward, terminated, truncated, info = env.step(action.numpy())
+        ended, last = np.flatnonzero(terminated | truncated), np.array(obs)
+        last[ended] = final_observations(info, ended, obs)
+        return self._pack(env, obs, True), last, reward, terminated
 
     def observe(self, state, obs, action, first):
         if state["begun"].all():
@@ -349,8 +351,8 @@ class GameModel:
         return state | {"begun": torch.ones_like(state["begun"])}, Certain(state["obs"])
 
     def imagine(self, state, action, generator=None, temperature=1.0):
-        state, reward, terminated = self._step(state, action)
-        row = Imagined(state["obs"].float(), torch.from_numpy(reward), torch.from_numpy(terminated))
+        state, last, reward, terminated = self._step(state, action)
+        row = Imagined(torch.from_numpy(last).float(), torch.from_numpy(reward), torch.from_numpy(terminated))
         return state, row
 
     def loss(self, batch):
