@@ -4,7 +4,7 @@
 __all__ = ['ARROWS', 'GLYPHS', 'WAYS', 'STAYS', 'ORDER', 'keys_of_names', 'action_names', 'own_keys', 'check_game', 'still',
            'Game', 'draw_arrows', 'lengths_from', 'MazeGame', 'make_game', 'own_policies']
 
-# %% ../../nbs/10_panels/04_games.ipynb #6899b580
+# %% ../../nbs/10_panels/04_games.ipynb #625ec47c
 import math
 
 import gymnasium
@@ -47,7 +47,7 @@ def keys_of_names(
         keys |= {tuple(held): action} if held else {}
     return keys
 
-
+# %% ../../nbs/10_panels/04_games.ipynb #9bfbe32b
 def action_names(
     env: gymnasium.Env,  # with discrete actions
 ) -> list[str]:  # one for each action
@@ -274,7 +274,7 @@ def rivals(
         for name, policy in known.items()
     }
 
-# %% ../../nbs/10_panels/04_games.ipynb #d388c87c
+# %% ../../nbs/10_panels/04_games.ipynb #f498e898
 ORDER = ["DFS", "frontier", "least visited", "wall follower", "random", "known map"]
 
 
@@ -295,7 +295,7 @@ def own_policies(
     game: Game,  # to be played
 ) -> dict:  # fresh policies by name
     "Who can take over besides the agent: in the labyrinth all oracles, in our games their scripted players."
-    if isinstance(game, MazeGame):
+    if isinstance(game, MazeGame) and game.env.observation_space.shape == (len(ACTION_NAMES),):
         return {name: ORACLES[name]() for name in sorted(ORACLES, key=_place)}
     rules = getattr(game.env.unwrapped, "batch", None)
     players = {rule: Player(rule) for rule in rules.game.players} if isinstance(rules, GameVectorEnv) else {}

@@ -14,7 +14,7 @@ from .games import GLYPHS
 
 HISTORY = 100
 
-# %% ../../nbs/10_panels/05_views.ipynb #df0f77aa
+# %% ../../nbs/10_panels/05_views.ipynb #1ab453bd
 def shows_ways(
     episode: Episode,  # at least one row
 ) -> bool:
@@ -26,7 +26,7 @@ def move_rows(
     episode: Episode,  # what is shown
     t: int,  # which row
 ) -> list[dict]:  # one entry for each move: what was expected and seen there, and what it is worth
-    "The table beside the picture; in the labyrinth move i leads through opening i, where that is what one sees."
+    "The table beside the picture; where one sees open ways of a labyrinth, move i leads through number i."
     row, moves = episode.rows[t], []
     worth = None if row.q is None else (row.q - row.q.min()) / max(float(np.ptp(row.q)), 1e-6)
     for i, name in enumerate(episode.actions):
