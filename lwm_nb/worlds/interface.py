@@ -336,7 +336,7 @@ class GameModel:
         obs, _ = env.reset(seed=self.seed)
         return self._pack(env, obs, False)
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #8989e6f7
+# %% ../../nbs/7_worlds/00_interface.ipynb #d1a8c7a2
 @patch
 def _step(self: GameModel, state, action):
     env = self.make(len(action))
@@ -352,9 +352,12 @@ def _step(self: GameModel, state, action):
 @patch
 def observe(self: GameModel, state, obs, action, first):
     "Step the game; what is seen changes nothing."
+    shown = state["obs"]
     if state["begun"].all():
-        state, *_ = self._step(state, action)
-    return state | {"begun": torch.ones_like(state["begun"])}, Certain(state["obs"])
+        state, last, *_ = self._step(state, action)
+        wide = first.reshape(-1, *[1] * (obs.ndim - 1))
+        shown = torch.where(wide, state["obs"], torch.from_numpy(last))
+    return state | {"begun": torch.ones_like(state["begun"])}, Certain(shown)
 
 
 @patch
