@@ -3,10 +3,17 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/11_command_line/05_main.ipynb #72533e7c
-#| eval: false
+# %% ../nbs/11_command_line/05_main.ipynb #ab61fd1e
+import os
+
+os.environ["MPLBACKEND"] = "agg"
+
+# %% ../nbs/11_command_line/05_main.ipynb #83c2861c
 import sys
 
 from .cli import main
 
-sys.exit(main())
+# %% ../nbs/11_command_line/05_main.ipynb #32256c3e
+#| eval: false
+if __name__ == "__main__":
+    sys.exit(main())

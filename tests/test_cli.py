@@ -316,3 +316,18 @@ def test_any_environment_of_gymnasium_can_be_trained(tmp_path):
     rows = json.loads(out)["evaluation"]
     assert [row["epsilon"] for row in rows] == [0.01, 0.0] and rows[0]["mean"] >= 8
     assert Run.load(tmp_path / "cart").config["task"]["name"] == "gym"
+
+
+@pytest.mark.parametrize("columns", ["1", "9", "0", "x"])
+def test_help_in_a_narrow_terminal_ends(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", "--help"])
+    assert "--workers" in capsys.readouterr().out
+
+
+def test_a_plotting_backend_that_is_not_installed_is_not_asked(tmp_path):
+    words = ["train", "--frames", "512", "--size", "2", "--episodes", "8", "--out", str(tmp_path / "run")]
+    env = os.environ | {"MPLBACKEND": "a_screen_that_is_not_here", "COLUMNS": "5"}
+    done = subprocess.run([sys.executable, "-m", "lwm_nb", *words], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

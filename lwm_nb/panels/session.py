@@ -120,7 +120,7 @@ class Outbox:
         "A new page: nothing is on its way to it."
         self.acknowledged = self.sent
 
-# %% ../../nbs/10_panels/06_session.ipynb #747efd5c
+# %% ../../nbs/10_panels/06_session.ipynb #5d7b087d
 LONGEST_GIF = 200
 
 
@@ -130,8 +130,9 @@ class Recordings:
     def __init__(
         self,
         folder: str | Path,  # made when something is saved
+        film: str | None = None,  # ".gif" or ".mp4"; None: a gif of short episodes, else mp4
     ):
-        self.folder = Path(folder)
+        self.folder, self.film = Path(folder), film
 
     def save(
         self,
@@ -142,7 +143,7 @@ class Recordings:
         stem = f"{game}-{episode.seed}-{datetime.now():%H%M%S}"
         names = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
         path = next(p for n in names if not (p := self.folder / f"{n}.npz").exists())
-        film = path.with_suffix(".gif" if len(episode.rows) <= LONGEST_GIF else ".mp4")
+        film = path.with_suffix(self.film or (".gif" if len(episode.rows) <= LONGEST_GIF else ".mp4"))
         try:
             save_episode(episode, path)
             save_film(episode, film)
@@ -196,7 +197,7 @@ class Clock:
             due = max(due + 1 / self.fps, time.perf_counter())
             await asyncio.sleep(due - time.perf_counter())
 
-# %% ../../nbs/10_panels/06_session.ipynb #a90ea988
+# %% ../../nbs/10_panels/06_session.ipynb #2406f5de
 YOU, AGENT = "you", "agent"
 RATES = (1, 2, 4, 8, 15, 30, 60)
 
@@ -316,7 +317,7 @@ def draw(self: PlaySession):
     "Draw the last row again, as the settings are now."
     self.episode.rows[-1].frame = to_png(self.game.picture(self.episode, self.settings))
 
-# %% ../../nbs/10_panels/06_session.ipynb #11c22feb
+# %% ../../nbs/10_panels/06_session.ipynb #11f52869
 @patch
 def step(
     self: PlaySession,
@@ -328,8 +329,9 @@ def step(
     for policy in {id(p): p for p in (self.companion, *self.policies.values()) if p}.values():
         if hasattr(policy, "observe"):
             policy.observe(np.array([action]))
-    over = bool(terminated or truncated)
-    self.add(Row(np.array(obs), int(action), float(reward), mover, over, self.game.cell()))
+    over, cut = bool(terminated or truncated), bool(truncated and not terminated)
+    row = Row(np.array(obs), int(action), float(reward), mover, over, self.game.cell(), truncated=cut)
+    self.add(row)
     if over:
         self.end()
 
@@ -424,13 +426,13 @@ def row_view(
     }  # fmt: skip
     return view, [row.frame, *pictures]
 
-# %% ../../nbs/10_panels/06_session.ipynb #a9260935
+# %% ../../nbs/10_panels/06_session.ipynb #867204c1
 def control_view(
     session: PlaySession,  # whose state
 ) -> dict:  # JSON
     "The state of the buttons."
     game, companion = session.game, session.companion
-    advice = {name: GLYPHS.get(game.actions[action], "") for name, action in session.choices.items()}
+    advice = {name: GLYPHS.get(game.actions[action].upper(), "") for name, action in session.choices.items()}
     bound = {key for keys in game.keys for key in keys}
     arrows = {key for key, letter in ARROWS.items() if {key, letter} & bound}
     return {
@@ -455,17 +457,19 @@ def control_view(
         "hint": game.hint(),
     }
 
-# %% ../../nbs/10_panels/06_session.ipynb #30db0757
+# %% ../../nbs/10_panels/06_session.ipynb #000acac0
+@patch
+def view(self: PlaySession) -> tuple[dict, list[bytes]]:  # JSON, PNGs
+    "All that the page shows now."
+    last = len(self.shown.rows) - 1
+    view, buffers = row_view(self.shown, last if self.at is None else self.at)
+    return view | control_view(self), buffers
+
+
 @patch
 def show(self: PlaySession):
     "Send the present view, unless the page has not drawn the last ones yet."
-
-    def make():
-        last = len(self.shown.rows) - 1
-        view, buffers = row_view(self.shown, last if self.at is None else self.at)
-        return view | control_view(self), buffers
-
-    self.outbox.post(make)
+    self.outbox.post(self.view)
 
 # %% ../../nbs/10_panels/06_session.ipynb #5e05ba10
 @patch
@@ -603,7 +607,7 @@ def _on_live(session, message):
     session.live()
     session.clock.running = False
 
-# %% ../../nbs/10_panels/06_session.ipynb #b8a2e9da
+# %% ../../nbs/10_panels/06_session.ipynb #fecca950
 def _on_drawn(session, message):
     "The page has drawn a view."
     if session.outbox.drawn(message["seq"]):
@@ -616,6 +620,7 @@ MESSAGES = {
     "mover": _on_mover, "play": _on_play, "step": _on_step, "new": _on_new, "again": _on_again,
     "set": _on_set, "record": _on_record, "replay": _on_replay, "seek": _on_seek, "live": _on_live,
 }  # fmt: skip
+PlaySession.messages = MESSAGES
 
 
 @patch
@@ -624,14 +629,14 @@ def handle(
     message: dict,  # from the page: {"type": …, …}
 ):
     "Do what the page asks for; what goes wrong is said in the panel. ValueError for an unknown message."
-    kind = message.get("type")
-    if kind not in MESSAGES:
-        raise ValueError(f"unknown message {message!r}: its type is one of {', '.join(MESSAGES)}")
+    kind, known = message.get("type"), self.messages
+    if kind not in known:
+        raise ValueError(f"unknown message {message!r}: its type is one of {', '.join(known)}")
     self.heard = message.get("id", self.heard)
     if kind not in ("drawn", "keyup", "ping"):
         self.notice = ""
     try:
-        MESSAGES[kind](self, message)
+        known[kind](self, message)
     except (ValueError, OSError) as error:
         self.notice = f"{error}"
     if kind not in ("drawn", "keyup"):
