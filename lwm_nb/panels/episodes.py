@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['EPISODE_FORMAT', 'OPTIONAL', 'SCALARS', 'Row', 'Episode', 'to_png', 'from_png', 'episode_columns', 'save_episode',
-           'load_episode', 'film_frames', 'save_film']
+           'load_episode', 'as_data', 'film_frames', 'save_film']
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #439f16f8
+# %% ../../nbs/10_panels/02_episodes.ipynb #861d519d
 import io
 import itertools
 import json
@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from ..foundations.files import write_atomic
+from ..worlds.episodes import Episode as WholeEpisode
 
 try:
     import imageio.v2 as imageio
@@ -160,6 +161,22 @@ def load_episode(
             f"{path} is not a complete recording ({reason}): it was cut off or is of another kind; "
             "nothing in it was executed, choose another file"
         ) from None
+
+# %% ../../nbs/10_panels/02_episodes.ipynb #9a7bc514
+def as_data(
+    episode: Episode,  # two rows at least
+) -> WholeEpisode:  # what world models learn from
+    "A recording without what agent and model made of it; ValueError for a single row."
+    rows = episode.rows
+    ends = np.arange(len(rows)) == len(rows) - 1
+    terminated = rows[-1].over and not rows[-1].truncated
+    return WholeEpisode(
+        np.stack([np.asarray(row.obs) for row in rows]),
+        np.array([max(row.action, 0) for row in rows]),
+        np.array([row.reward for row in rows], np.float32),
+        ends & terminated,
+        ends & (not terminated),
+    )
 
 # %% ../../nbs/10_panels/02_episodes.ipynb #a4c63620
 def film_frames(

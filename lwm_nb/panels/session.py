@@ -4,9 +4,10 @@
 __all__ = ['OPEN_VIEWS', 'LONGEST_GIF', 'YOU', 'AGENT', 'RATES', 'MESSAGES', 'HeldKeys', 'Outbox', 'Recordings', 'Clock',
            'PlaySession', 'row_view', 'control_view']
 
-# %% ../../nbs/10_panels/06_session.ipynb #ee365a50
+# %% ../../nbs/10_panels/06_session.ipynb #08b9ea85
 import asyncio
 import itertools
+import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -14,14 +15,16 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 from fastcore.basics import patch
+from gymnasium.vector import AutoresetMode
 
 from ..agent.agent import Agent
 from ..agent.encoders import make_obs_encoder, obs_spec
 from ..foundations.seeding import check_seed
 from .companion import BatchOfOne, Companion
-from .episodes import Episode, Row, load_episode, save_episode, save_film, to_png
+from .episodes import Episode, Row, as_data, load_episode, save_episode, save_film, to_png
 from .games import ARROWS, GLYPHS, Game, lengths_from, make_game, own_policies
 from .views import expectation, facts, in_words, move_rows, score_rows, surprises
+from ..worlds.episodes import Episodes, EpisodeWriter, open_recording
 
 # %% ../../nbs/10_panels/06_session.ipynb #09231ac5
 class HeldKeys:
@@ -168,6 +171,32 @@ def load(
     if name not in self.names():
         raise ValueError(f"there is no recording {name!r} in {self.folder.name}/")
     return load_episode(self.folder / name)
+
+# %% ../../nbs/10_panels/06_session.ipynb #999c3206
+@patch
+def gather(
+    self: Recordings,
+    path: str | Path,  # folder of the recording; one that exists goes on
+    game: Game,  # whose files are taken
+) -> Episodes:  # the recording
+    "Turn files into episodes; ValueError for a folder of something else, or without a file of the game."
+    path, env = Path(path), BatchOfOne(game.env)
+    env.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    open_recording(path, env, {"game": game.name, "policy": "recordings"})
+    for name in sorted(file.stem for file in self.folder.glob("*.npz")):
+        part, draft = path / f"part-{name}", path / f".part-{name}"
+        if part.exists():
+            continue
+        episode = load_episode(self.folder / f"{name}.npz")
+        if episode.env != game.name or len(episode.rows) < 2:
+            continue
+        shutil.rmtree(draft, ignore_errors=True)
+        with EpisodeWriter(path, draft.name) as writer:
+            writer.add(as_data(episode))
+        draft.rename(part)
+    if not len(episodes := Episodes(path)):
+        raise ValueError(f"there is no recording of {game.name} in {self.folder.name}/: play and record some")
+    return episodes
 
 # %% ../../nbs/10_panels/06_session.ipynb #d776c55c
 class Clock:
