@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from torch import nn
 
 from .agent.config import TrainConfig, make_config
@@ -115,7 +116,7 @@ def plain_errors(
         goal = rescale(reward[burn_in + 1 :] + gamma * ~ended[burn_in + 1 :] * value)
     return q[:-1].gather(2, action[burn_in + 1 :, :, None])[..., 0] - goal
 
-# %% ../nbs/11_command_line/00_bench.ipynb #5c16af13
+# %% ../nbs/11_command_line/00_bench.ipynb #a11fe3c9
 class PlainLoop:
     "Training with the settings of `config` by Python environments and ready-made parts, with a stopwatch."
 
@@ -157,71 +158,79 @@ class PlainLoop:
         self.seconds[part] += now - self.tick
         self.tick = now
 
-    @torch.no_grad()
-    def collect(
-        self,
-        random: bool = False,  # act without asking the network
-    ):
-        "Store what is seen, act ε-greedily, step every environment."
-        config, n = self.config, len(self.envs)
-        for name, rows in self.stored.items():
-            rows[self.written % len(rows)] = getattr(self, name)
-        self.written += 1
-        dice = self.rng.integers(4, size=n)
-        if random:
-            self.action = dice
-        else:
-            seen = [torch.from_numpy(x) for x in (self.obs.astype(np.float32), self.action, self.reward)]
-            q, self.hidden = self.net(*(s[None] for s in seen), self.hidden)
-            self.action = np.where(self.rng.random(n) < config.eps_final, dice, q[0].argmax(1).numpy())
-        for i, env in enumerate(self.envs):
-            self.obs[i], self.reward[i], terminated, truncated, _ = env.step(int(self.action[i]))
-            self.ended[i] = terminated or truncated
-            if self.ended[i]:
-                self.obs[i], _ = env.reset()
+# %% ../nbs/11_command_line/00_bench.ipynb #50f6fbe9
+@patch
+@torch.no_grad()
+def collect(
+    self: PlainLoop,
+    random: bool = False,  # act without asking the network
+):
+    "Store what is seen, act ε-greedily, step every environment."
+    config, n = self.config, len(self.envs)
+    for name, rows in self.stored.items():
+        rows[self.written % len(rows)] = getattr(self, name)
+    self.written += 1
+    dice = self.rng.integers(4, size=n)
+    if random:
+        self.action = dice
+    else:
+        seen = [torch.from_numpy(x) for x in (self.obs.astype(np.float32), self.action, self.reward)]
+        q, self.hidden = self.net(*(s[None] for s in seen), self.hidden)
+        self.action = np.where(self.rng.random(n) < config.eps_final, dice, q[0].argmax(1).numpy())
+    for i, env in enumerate(self.envs):
+        self.obs[i], self.reward[i], terminated, truncated, _ = env.step(int(self.action[i]))
+        self.ended[i] = terminated or truncated
+        if self.ended[i]:
+            self.obs[i], _ = env.reset()
 
-    def sample(self) -> list:  # obs, action, reward, ended: each (b+u+1, B, …)
-        "Draw sequences from a list of all starts."
-        config, n = self.config, len(self.envs)
-        length = config.burn_in + config.unroll + 1
-        filled = min(self.written, len(self.stored["action"]))
-        starts = [(row, env) for row in range(filled - length + 1) for env in range(n)]
-        chosen = np.array([starts[i] for i in self.rng.integers(len(starts), size=config.batch_size)])
-        at = (self.written - filled + chosen[:, 0] + np.arange(length)[:, None]) % len(self.stored["action"])
-        return [torch.from_numpy(rows[at, chosen[:, 1]]) for rows in self.stored.values()]
 
-    def update(self):
-        "One update of the network and of its slow copy."
-        config = self.config
-        batch = self.sample()
-        self.lap("sample")
-        loss = plain_errors(self.net, self.target_net, *batch, config.burn_in, config.gamma).square().mean()
-        self.lap("forward")
-        self.optimiser.zero_grad()
-        loss.backward()
-        self.lap("backward")
-        torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.grad_clip)
-        self.optimiser.step()
-        with torch.no_grad():
-            for slow, fast in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
-                slow.lerp_(fast, config.target_tau)
-        self.updates += 1
-        self.lap("step")
+@patch
+def sample(self: PlainLoop) -> list:  # obs, action, reward, ended: each (b+u+1, B, …)
+    "Draw sequences from a list of all starts."
+    config, n = self.config, len(self.envs)
+    length = config.burn_in + config.unroll + 1
+    filled = min(self.written, len(self.stored["action"]))
+    starts = [(row, env) for row in range(filled - length + 1) for env in range(n)]
+    chosen = np.array([starts[i] for i in self.rng.integers(len(starts), size=config.batch_size)])
+    at = (self.written - filled + chosen[:, 0] + np.arange(length)[:, None]) % len(self.stored["action"])
+    return [torch.from_numpy(rows[at, chosen[:, 1]]) for rows in self.stored.values()]
 
-    def run(
-        self,
-        updates: int,  # how many to do; the warm-up comes before the first and is not on the stopwatch
-    ) -> dict:  # seconds by part
-        "Go on training and return what these updates cost."
-        while self.written * len(self.envs) < self.config.warmup:
-            self.collect(random=True)
-        before, self.tick = dict(self.seconds), time.process_time()
-        for _ in range(updates):
-            for _ in range(self.config.learn_every):
-                self.collect()
-            self.lap("collect")
-            self.update()
-        return {part: self.seconds[part] - before[part] for part in before}
+# %% ../nbs/11_command_line/00_bench.ipynb #65d585e0
+@patch
+def update(self: PlainLoop):
+    "One update of the network and of its slow copy."
+    config = self.config
+    batch = self.sample()
+    self.lap("sample")
+    loss = plain_errors(self.net, self.target_net, *batch, config.burn_in, config.gamma).square().mean()
+    self.lap("forward")
+    self.optimiser.zero_grad()
+    loss.backward()
+    self.lap("backward")
+    torch.nn.utils.clip_grad_norm_(self.net.parameters(), config.grad_clip)
+    self.optimiser.step()
+    with torch.no_grad():
+        for slow, fast in zip(self.target_net.parameters(), self.net.parameters(), strict=True):
+            slow.lerp_(fast, config.target_tau)
+    self.updates += 1
+    self.lap("step")
+
+
+@patch
+def run(
+    self: PlainLoop,
+    updates: int,  # how many to do; the warm-up comes before the first and is not on the stopwatch
+) -> dict:  # seconds by part
+    "Go on training and return what these updates cost."
+    while self.written * len(self.envs) < self.config.warmup:
+        self.collect(random=True)
+    before, self.tick = dict(self.seconds), time.process_time()
+    for _ in range(updates):
+        for _ in range(self.config.learn_every):
+            self.collect()
+        self.lap("collect")
+        self.update()
+    return {part: self.seconds[part] - before[part] for part in before}
 
 # %% ../nbs/11_command_line/00_bench.ipynb #761a9256
 def train_rate(
@@ -332,7 +341,7 @@ def bench_labyrinth(
         "turns": turns,
     }
 
-
+# %% ../nbs/11_command_line/00_bench.ipynb #6e9990fa
 def bench_text(
     result: dict,  # of `bench_labyrinth`
 ) -> str:  # a few lines

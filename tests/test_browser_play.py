@@ -18,10 +18,10 @@ from lab import (
     menu_item,
     needs_chromium,
     open_in,
-    run_all,
     screenshot,
     serving,
 )
+from panel import Panel, start
 
 from lwm_nb.labyrinth.env import Labyrinth
 from lwm_nb.panels.episodes import load_episode
@@ -83,59 +83,6 @@ PlayPanel(Dot(), model=Still(), real_time=False)""",
 PlayPanel(gymnasium.make("CartPole-v1", render_mode="rgb_array"), model=Same(), real_time=False)""",
 ]
 ACTIVE = "document.activeElement?.dataset?.testid || ''"
-
-
-class Panel:
-    """What a person sees and does; the panel's state is read from the page."""
-
-    def __init__(self, page, number=0):
-        self.page, self.root = page, page.get_by_test_id("play-panel").nth(number)
-
-    def part(self, name):
-        return self.root.get_by_test_id(name)
-
-    def state(self, name):
-        return self.root.get_attribute(f"data-{name}")
-
-    def wait(self, timeout=60, **state):
-        """Until the panel says so, for example step=3."""
-        wanted = "".join(f"[data-{name}='{value}']" for name, value in state.items())
-        found = self.page.locator(f"[data-testid=play-panel]{wanted}")
-        self.root.and_(found).wait_for(timeout=timeout * 1000)
-
-    def picture(self):
-        return self.part("play-canvas").evaluate("canvas => canvas.toDataURL()")
-
-    def press(self, key):
-        """One key, until its step is drawn: the text comes first, the picture when it is decoded."""
-        step, seq = int(self.state("step")), self.part("play-canvas").get_attribute("data-seq")
-        self.page.keyboard.press(key)
-        self.wait(step=step + 1)
-        self.wait_for_picture(seq)
-
-    def wait_for_picture(self, seq):
-        """Until another picture than this is drawn."""
-        self.root.locator(f"[data-testid=play-canvas]:not([data-seq='{seq}'])").wait_for(timeout=60_000)
-
-    def ways(self):
-        """Names of the open ways, as the table shows them."""
-        lines = self.part("play-moves").locator("[data-move]")
-        return [line.get_attribute("data-move") for line in lines.all() if "open" in line.inner_text()]
-
-    def restart(self):
-        """The same maze from the start, with the focus in it."""
-        seq = self.part("play-canvas").get_attribute("data-seq")
-        self.part("play-again").click()
-        self.wait(step=0, live="true")
-        self.wait_for_picture(seq)
-        self.part("play-stage").click()
-
-
-def start(page):
-    """Run the notebook and wait for the first picture of its first panel."""
-    run_all(page)
-    page.wait_for_selector("[data-testid=play-canvas][data-seq]")
-    return Panel(page)
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 from lab import NOTEBOOK, needs_chromium, open_in, screenshot
 from panel import choose_theme, contrasts, notebook, run_cell
+from playwright.sync_api import expect
 
 pytestmark = needs_chromium
 
@@ -117,8 +118,8 @@ def test_a_run_of_another_process_appears_and_grows(page):
     page.wait_for_function(  # the picture comes after the rows
         "before => document.querySelector('.lwm-training img').src != before", arg=before, timeout=60_000
     )
-    text = row(page, "live").inner_text()
-    assert "frames/s" in text and "left" in text and "eval_mean" in text
+    for word in ("frames/s", "left", "eval_mean"):  # the first judgement takes its time
+        expect(row(page, "live")).to_contain_text(word, timeout=120_000)
     screenshot(page, "training")
 
 

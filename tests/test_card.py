@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 from lab import needs_chromium, screenshot
-from test_cli import TINY, call, refused
+from test_cli import TINY, call, command_refused
 
 import lwm_nb.agent.trainer  # noqa: F401 - registers it
 from lwm_nb.agent.config import PRESETS, make_config
@@ -102,29 +102,32 @@ def test_what_is_no_whole_card_is_one_line(card, study, tmp_path):
     page = card[0].read_text(encoding="utf-8")
     damaged = tmp_path / "damaged.html"
     damaged.write_text(page[:-2000], encoding="utf-8")
-    assert "damaged or was edited" in refused("verify", damaged)
+    assert "damaged or was edited" in command_refused("verify", damaged)
     damaged.write_text(re.sub(r"<td>\d+\.\d\d</td>", "<td>2.00</td>", page, count=1), encoding="utf-8")
-    assert "damaged or was edited" in refused("verify", damaged)
+    assert "damaged or was edited" in command_refused("verify", damaged)
 
     def change(data):
         data["rows"][0]["mean"] = 2.0
 
-    assert "its table says mean 2" in refused("verify", forged(card[0], damaged, change))
+    assert "its table says mean 2" in command_refused("verify", forged(card[0], damaged, change))
 
     def unchecked(data):
         data["check"] = None
 
-    assert "no quick profile" in refused("verify", forged(card[0], damaged, unchecked))
-    assert "no reproduction card" in refused("verify", ROOT / "README.md")
-    assert "there is no file" in refused("verify", tmp_path / "none.html")
-    assert "there is no folder" in refused("card", tmp_path / "none")
-    assert "no finished run" in refused("card", tmp_path, "--out", tmp_path / "card.html")
+    assert "no quick profile" in command_refused("verify", forged(card[0], damaged, unchecked))
+    assert "no reproduction card" in command_refused("verify", ROOT / "README.md")
+    assert "there is no file" in command_refused("verify", tmp_path / "none.html")
+    assert "there is no folder" in command_refused("card", tmp_path / "none")
+    assert "no finished run" in command_refused("card", tmp_path, "--out", tmp_path / "card.html")
     code, said, err = call("card", study, "--out", tmp_path / "card.html", "--quick-seeds", 2)
     assert (code, said) == (1, "") and "3 are the least" in err
     mine = tmp_path / "mine.html"
     mine.write_text("mine")
-    assert "is no reproduction card" in refused("card", study, "--out", mine) and mine.read_text() == "mine"
-    assert "no folder" in refused("card", study, "--out", tmp_path / "nowhere" / "card.html")
+    assert (
+        "is no reproduction card" in command_refused("card", study, "--out", mine)
+        and mine.read_text() == "mine"
+    )
+    assert "no folder" in command_refused("card", study, "--out", tmp_path / "nowhere" / "card.html")
     assert not (tmp_path / "card.html").exists()
 
 
@@ -194,5 +197,5 @@ def test_tensorboard_holds_every_number_of_the_run_folder(tmp_path):
 
 def test_missing_tensorboard_is_one_line_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    said = refused("train", *TINY, "--out", tmp_path / "run", "--tensorboard")
+    said = command_refused("train", *TINY, "--out", tmp_path / "run", "--tensorboard")
     assert "pip install 'lwm_nb[tensorboard]'" in said and not (tmp_path / "run").exists()

@@ -344,6 +344,16 @@ def test_skips_finds_cells_that_know_they_are_tested(tmp_path, text):
     assert_one(check_one(check.check_skips, executed(code(text)), tmp_path), "cell 1", "under test")
 
 
+# --- colours -----------------------------------------------------------------------------------------------
+
+
+def test_colours_belong_to_the_palette(tmp_path):
+    nb = executed(code("paper, ink = '#ffffff', '#111111'"), code("line = '#1A60C9'"))
+    assert_one(check_one(check.check_colours, nb, tmp_path), "cell 2", "#1A60C9")
+    assert check_one(check.check_colours, nb, tmp_path, "nbs/0_foundations/07_plotting.ipynb") == []
+    assert check_one(check.check_colours, executed(code("page = 'notes#abcdef1'")), tmp_path) == []
+
+
 # --- tested ------------------------------------------------------------------------------------------------
 
 DOUBLE = code("#| export\ndef double(x):\n    return 2 * x")

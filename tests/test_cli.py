@@ -35,7 +35,7 @@ def call(*words):
     return code, out.getvalue(), err.getvalue()
 
 
-def refused(*words, code=1):
+def command_refused(*words, code=1):
     """The one line that says why; the same as JSON for a program."""
     got, out, err = call(*words)
     assert (got, out) == (code, ""), (words, got, out, err)
@@ -87,7 +87,7 @@ def copied(trained, tmp_path):
 )
 def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert said in refused(*words.split())
+    assert said in command_refused(*words.split())
     assert not list(tmp_path.iterdir()), "nothing is written for a command that is refused"
 
 
@@ -109,7 +109,7 @@ def test_what_the_library_refuses_is_one_line(words, said, tmp_path, monkeypatch
     ],
 )
 def test_words_that_make_no_sense_are_one_line(words, said):
-    assert said in refused(*words.split(), code=2)
+    assert said in command_refused(*words.split(), code=2)
 
 
 def test_help_names_every_setting_with_its_sentence(capsys):
@@ -135,10 +135,10 @@ def test_trained_run_can_be_judged_again_and_is_only_read(trained):
 def test_existing_folder_is_left_alone(trained):
     folder, _ = trained
     stamp = (folder / "metrics.csv").stat().st_mtime_ns
-    assert "not empty" in refused("train", *TINY, "--out", folder)
+    assert "not empty" in command_refused("train", *TINY, "--out", folder)
     file = folder.parent / "file"
     file.write_text("mine")
-    refused("train", *TINY, "--out", file)
+    command_refused("train", *TINY, "--out", file)
     assert (folder / "metrics.csv").stat().st_mtime_ns == stamp and file.read_text() == "mine"
     file.unlink()
 
@@ -163,21 +163,21 @@ def test_foreign_and_damaged_folders(copied, tmp_path):
     checkpoint = copied / "checkpoints" / "last.safetensors"
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[: len(whole) // 2])
-    assert "cut off" in refused("eval", copied)
+    assert "cut off" in command_refused("eval", copied)
     checkpoint.write_bytes(pickle.dumps({"weights": [1, 2]}))
-    assert "nothing in it was executed" in refused("eval", copied)
+    assert "nothing in it was executed" in command_refused("eval", copied)
     Run.load(copied).save_checkpoint({"w": torch.zeros(3)}, {"step": 1})
-    assert "not one of an agent" in refused("eval", copied)
+    assert "not one of an agent" in command_refused("eval", copied)
     checkpoint.write_bytes(whole)
     config = json.loads((copied / "config.json").read_text())
     config["config"]["settings"]["hidden_size"] = 24
     (copied / "config.json").write_text(json.dumps(config))
-    assert "does not fit" in refused("eval", copied)
+    assert "does not fit" in command_refused("eval", copied)
     checkpoint.unlink()
-    assert "no checkpoint" in refused("eval", copied)
-    assert "not a run folder" in refused("eval", tmp_path)
+    assert "no checkpoint" in command_refused("eval", copied)
+    assert "not a run folder" in command_refused("eval", tmp_path)
     Run.create(tmp_path / "other", {"size": 3}, "encoder")
-    assert "cannot be used" in refused("eval", tmp_path / "other")
+    assert "cannot be used" in command_refused("eval", tmp_path / "other")
 
 
 def test_study_continues_and_does_nothing_twice(tmp_path, monkeypatch):
@@ -201,7 +201,7 @@ def test_study_continues_and_does_nothing_twice(tmp_path, monkeypatch):
     table = pd.read_csv(tmp_path / "s" / "table.csv")
     assert table[table.method == "DQN+WM"].seeds.tolist() == [2, 2] and len(table) == 10
     monkeypatch.setattr(studies, "QUICK", changes | {"lr": 0.5})
-    assert "another lr" in refused(*command)
+    assert "another lr" in command_refused(*command)
 
 
 def program(*words, folder, **options):
@@ -236,7 +236,7 @@ def test_interrupted_training_can_be_loaded(tmp_path, forks):
     while Run.load(folder).status != "running":
         assert process.is_alive() and time.monotonic() < deadline
         time.sleep(0.01)
-    assert f"is being written by process {process.pid} on" in refused("resume", folder)
+    assert f"is being written by process {process.pid} on" in command_refused("resume", folder)
     assert Run.load(folder).request_stop()
     process.join(180)
     err = (tmp_path / "said").read_text()
@@ -306,7 +306,7 @@ def test_a_terminal_that_lacks_a_character_gets_a_substitute(encoding, tmp_path)
 def test_commands_that_are_printed_can_be_pasted(trained, tmp_path):
     """Issue 12.19: a folder with a space is quoted."""
     folder = Path(shutil.copytree(trained[0], tmp_path / "my runs"))
-    assert f"lwm-nb eval '{folder}'" in refused("train", *TINY, "--out", folder)
+    assert f"lwm-nb eval '{folder}'" in command_refused("train", *TINY, "--out", folder)
 
 
 def test_any_environment_of_gymnasium_can_be_trained(tmp_path):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 
 import lwm_nb.agent.trainer  # noqa: F401 - registers it
 from lwm_nb.agent.config import make_config
@@ -195,8 +196,8 @@ def test_one_process_at_a_time(spawn, tmp_path):
         assert time.monotonic() < deadline and process.is_alive()
         time.sleep(0.01)
     rows = len(run.metrics())
-    with pytest.raises(LockedError, match=f"is being written by process {process.pid} on .*: stop that one"):
-        resume_run(run.path)
+    words = f"is being written by process {process.pid} on .*: stop that one"
+    refused(lambda: resume_run(run.path), LockedError, words)
     assert run.status == "running" and len(run.metrics()) >= rows
     process.kill()
     process.join(60)
@@ -208,8 +209,8 @@ def test_one_process_at_a_time(spawn, tmp_path):
 def test_full_disk_and_on_when_there_is_room(unstopped, small_disk):
     disk = small_disk("450k")
     run = begin(disk / "run")
-    with pytest.raises(OSError, match="disk is full.*the state before it is whole: make room, then resume"):
-        resume_run(run.path)
+    words = "disk is full.*the state before it is whole: make room, then resume"
+    refused(lambda: resume_run(run.path), OSError, words)
     assert run.status == "failed" and "disk is full" in run.error and run.states()
     subprocess.run(["mount", "-o", "remount,size=20m", disk], check=True)
     resume_run(run.path)
@@ -218,8 +219,8 @@ def test_full_disk_and_on_when_there_is_room(unstopped, small_disk):
 
 def test_too_large_a_replay_is_refused_before_the_first_step(tmp_path):
     config = make_config(**vars(CONFIG) | {"checkpoint_gb": 1e-4})
-    with pytest.raises(ValueError, match="more than checkpoint_gb=0.0001 allows: raise that, choose a small"):
-        train_run(tmp_path / "run", TASK, AGENT, config)
+    words = "more than checkpoint_gb=0.0001 allows: raise that, choose a small"
+    refused(lambda: train_run(tmp_path / "run", TASK, AGENT, config), ValueError, words)
     run = Run.load(tmp_path / "run")
     assert run.status == "failed" and run.states() == [] and run.metrics().empty
 

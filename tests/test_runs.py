@@ -16,6 +16,7 @@ from unittest import mock
 
 import pytest
 import torch
+from refusals import refused
 
 from lwm_nb.foundations.files import LockedError
 from lwm_nb.foundations.run import Run, list_runs
@@ -204,8 +205,7 @@ def test_pickle_named_as_checkpoint_runs_nothing(tmp_path, write):
         mark.unlink()
     else:
         torch.save({"model": Malicious(mark)}, trap)
-    with pytest.raises(ValueError, match="nothing in it was executed"):
-        run.load_checkpoint("best")
+    refused(lambda: run.load_checkpoint("best"), ValueError, "nothing in it was executed")
     assert not mark.exists()
     assert_first_is_left(run)
 
@@ -217,8 +217,9 @@ def test_truncated_checkpoint(tmp_path):
     whole = path.read_bytes()
     for size in {0, 1, 7, 8, 9, 50, len(whole) // 2, len(whole) - 1}:
         path.write_bytes(whole[:size])
-        with pytest.raises(ValueError, match="best.safetensors is not a complete safetensors file"):
-            run.load_checkpoint("best")
+        refused(
+            lambda: run.load_checkpoint("best"), words="best.safetensors is not a complete safetensors file"
+        )
     assert_first_is_left(run)
 
 
@@ -250,10 +251,8 @@ def test_folder_that_is_not_a_run(tmp_path, text, message):
     if text is not None:
         (tmp_path / "config.json").write_text(text)
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(ValueError, match=message):
-        Run.load(tmp_path)
-    with pytest.raises(FileExistsError, match="is not empty"):
-        Run.create(tmp_path, {}, "test")
+    refused(lambda: Run.load(tmp_path), ValueError, message)
+    refused(lambda: Run.create(tmp_path, {}, "test"), FileExistsError, "is not empty")
     assert (tmp_path / "mine.txt").read_text() == "kept"
 
 
@@ -263,12 +262,9 @@ def test_rows_of_a_finished_run_are_never_removed(tmp_path):
         run.log(step=2, loss=0.5, note="last")
     before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
     for again in (run, Run.load(run.path)):
-        with pytest.raises(
-            ValueError, match="has finished: its rows and weights stay; train in another folder"
-        ):
-            again.restore_state()
-        with pytest.raises(ValueError, match="has finished"), again.recording():
-            raise AssertionError("must not get here")
+        words = "has finished: its rows and weights stay; train in another folder"
+        refused(again.restore_state, ValueError, words)
+        refused(again.recording().__enter__, ValueError, "has finished")
     assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
 
 
@@ -282,8 +278,8 @@ def test_file_system_without_locks(tmp_path, code):
             with pytest.warns(UserWarning, match="has no locks"), pytest.raises(KeyboardInterrupt):
                 with run.recording():
                     assert Run.load(run.path).status == "running"
-                    with pytest.raises(LockedError, match=f"is being written by process {os.getpid()} on "):
-                        Run.load(run.path).recording().__enter__()
+                    again = Run.load(run.path).recording()
+                    refused(again.__enter__, LockedError, f"is being written by process {os.getpid()} on ")
                     run.log(step=turn)
                     raise KeyboardInterrupt
         assert run.status == "interrupted" and run.metrics().step.tolist() == [1, 2]

@@ -2,10 +2,12 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+from refusals import refused
 
 from lwm_nb.encoder.training import EncoderConfig, ImageTask, load_encoder, train_encoder
 from lwm_nb.foundations.card import card_html, make_card
@@ -50,8 +52,9 @@ def test_resume_of_a_finished_run_changes_nothing(kind, tmp_path):
     run = train_run(tmp_path / "run", task, trainer, config)
     before = files(run.path)
     for settings in (config, replace(config, **longer)):
-        with pytest.raises(ValueError, match="has finished"):
-            trainer.train(run, task, settings, resume=True)
+        refused(
+            lambda settings=settings: trainer.train(run, task, settings, resume=True), words="has finished"
+        )
     assert resume_run(run.path).status == "finished"
     assert files(run.path) == before
 
@@ -71,8 +74,8 @@ def test_encoder_resumed_with_other_settings_is_refused(tmp_path):
         train_encoder(config, run=bare, log=stop)
     for run in (Run.load(tmp_path / "run"), bare):
         before = files(run.path)
-        with pytest.raises(ValueError, match="was begun with another loss, .*lr: choose another folder"):
-            train_encoder(replace(config, **other), run=run, resume=True)
+        again = partial(train_encoder, replace(config, **other), run=run, resume=True)
+        refused(again, ValueError, "was begun with another loss, .*lr: choose another folder")
         assert files(run.path) == before and run.states()
     assert resume_run(tmp_path / "run").status == "finished"
     assert load_encoder(Run.load(tmp_path / "run"))
@@ -118,8 +121,7 @@ def test_seed_in_a_grid_is_honoured_or_refused(tmp_path):
         file.write_text(text)
         assert read_grid(file).seed.tolist() == seeds
     file.write_text("seeds = [0]\n[fixed]\nseed = 4")
-    with pytest.raises(ValueError, match="grid.toml: seeds is .* and seed is .*: give one of them"):
-        read_grid(file)
+    refused(lambda: read_grid(file), ValueError, "grid.toml: seeds is .* and seed is .*: give one of them")
 
 
 @pytest.mark.parametrize("name", ["lr", "momentum", "updates", "seed", "size", "noise", "preset"])
@@ -127,8 +129,7 @@ def test_seed_in_a_grid_is_honoured_or_refused(tmp_path):
 def test_nan_in_a_grid_is_refused(name, value):
     """Point 5, NaN: never a silent default, whatever the field and the type."""
     for given in (value, [value], np.array([1.0, value])):
-        with pytest.raises(ValueError, match=f"{name} is nan: give a number"):
-            grid(**{name: given})
+        refused(partial(grid, **{name: given}), ValueError, f"{name} is nan: give a number")
 
 
 def test_empty_cells_and_arrays_mean_what_they_say(tmp_path):
@@ -151,8 +152,9 @@ def test_empty_cells_and_arrays_mean_what_they_say(tmp_path):
         (True, "lr is True"),
         (1j, "lr is 1j"),
     ):
-        with pytest.raises(TypeError, match=f"row 0 of the grid: config {words}.*must be float"):
-            sweep_jobs(pd.DataFrame([{"lr": cell, "seed": 0}], dtype=object), tmp_path / "out", TASK, TOY)
+        table = pd.DataFrame([{"lr": cell, "seed": 0}], dtype=object)
+        call = partial(sweep_jobs, table, tmp_path / "out", TASK, TOY)
+        refused(call, TypeError, f"row 0 of the grid: config {words}.*must be float")
 
 
 def concurrent(table, out, pipe):

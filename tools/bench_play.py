@@ -16,10 +16,16 @@ FREEWAY = """import ale_py, gymnasium
 from lwm_nb.panels.play import PlayPanel
 gymnasium.register_envs(ale_py)
 PlayPanel(gymnasium.make("ALE/Freeway-v5", obs_type="ram", render_mode="rgb_array"))"""
+DREAM = """from lwm_nb.agent.forward_model import ForwardModel
+from lwm_nb.panels.dream import DreamPanel
+from lwm_nb.worlds.games import GameEnv
+model = ForwardModel((32, 32, 3), 3, hidden_size=256)
+keys = {("a",): 0, ("w",): 0, ("d",): 2, ("s",): 2}
+DreamPanel(GameEnv("duel", render_mode="rgb_array"), model, keys=keys, real_time=False)"""
 # the moments at which keys go down and pictures are drawn, by the page's own clock
 WATCH = """() => {
   window.pressed = []; window.drawn = [];
-  const canvas = document.querySelector("[data-testid=play-canvas]");
+  const canvas = [...document.querySelectorAll("[data-testid^=play-canvas]")].at(-1);  // drawn last
   document.addEventListener("keydown", () => window.pressed.push(performance.now()), true);
   new MutationObserver(() => window.drawn.push(performance.now()))
     .observe(canvas, { attributes: true, attributeFilter: ["data-seq"] });
@@ -81,6 +87,7 @@ def main():
         folder = Path(folder)
         notebook(folder, "labyrinth.ipynb", LABYRINTH)
         notebook(folder, "freeway.ipynb", FREEWAY)
+        notebook(folder, "dream.ipynb", DREAM)
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         for name, config in (("make lab", CONFIG), ("JupyterLab as it comes", None)):
             home = folder / name.replace(" ", "-")
@@ -88,9 +95,11 @@ def main():
             with jupyterlab(folder, home, config) as server:
                 page = browser.new_page(viewport={"width": 1280, "height": 1100})
                 opened(page, server, "labyrinth.ipynb")
-                times = latencies(page)
-                median, late = np.percentile(times, (50, 95))
+                median, late = np.percentile(latencies(page), (50, 95))
                 print(f"{name:22s}  key -> drawn frame: median {median:.0f} ms, p95 {late:.0f} ms", end="")
+                opened(page, server, "dream.ipynb")
+                median, late = np.percentile(latencies(page), (50, 95))
+                print(f"  game, dream, difference: median {median:.0f} ms, p95 {late:.0f} ms", end="")
                 opened(page, server, "freeway.ipynb")
                 rate, gap = frame_rate(page)
                 print(f"  Freeway at 15 fps: {rate:.1f} drawn, p95 gap {gap:.0f} ms", flush=True)

@@ -30,6 +30,8 @@ MACHINE_PATH = re.compile(
 REGISTRY = re.compile(
     r"(?:pypi|pythonhosted|anaconda)\.(?:org|com)|download\.pytorch|index-url|https?://\S*/simple\b"
 )
+COLOUR = re.compile(r"#(?!([0-9a-fA-F]{2})\1\1\b)[0-9a-fA-F]{6}\b")  # a hex colour that is no grey
+PALETTE = "07_plotting.ipynb"  # the one notebook that has any
 DATA_URI = re.compile(r"data:[\w/+.-]+;base64,[\w+/=\s]+")
 
 
@@ -129,6 +131,15 @@ def check_clean(name, nb, file):
                 yield f"{where}: output names a package registry ({m[0]!r}): print something else"
         if m := REGISTRY.search(source(cell)):
             yield f"{where}: names a package registry ({m[0]!r}): take it out"
+
+
+def check_colours(name, nb, file):
+    """Colours have names; the palette is in one place."""
+    if file.name == PALETTE:
+        return
+    for i, cell in enumerate(nb["cells"]):
+        if cell["cell_type"] == "code" and (m := COLOUR.search(source(cell))):
+            yield f"{at(name, nb['cells'], i)}: has the colour {m[0]}: take one of foundations.plotting"
 
 
 def check_executed(name, nb, file):
@@ -286,7 +297,7 @@ def check_long_cells(root):
             yield f"{LONG_LIST}: {definition} of {name} {said}: bring the list up to date, it only shrinks"
 
 
-NOTEBOOK_CHECKS = (check_clean, check_executed, check_size, check_skips, check_tested)
+NOTEBOOK_CHECKS = (check_clean, check_colours, check_executed, check_size, check_skips, check_tested)
 
 
 # --- checks of the whole tree: root -> findings ------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['MOST_BITS', 'Bits', 'bit_patterns', 'pattern_codes', 'Patterns', 'Gaussian', 'Head', 'BitsHead', 'PatternsHead',
-           'GaussianHead', 'ForwardNetwork', 'Imagined', 'ForwardModel', 'prediction_errors']
+           'GaussianHead', 'ForwardNetwork', 'ForwardModel', 'Imagined', 'prediction_errors']
 
 # %% ../../nbs/4_agent/03_forward_model.ipynb #08ba3518
 import math
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
@@ -261,15 +262,7 @@ class ForwardNetwork(nn.Module):
         states = self.unroll(z, action, first, hidden, forget)
         return self.head.distribution(states).mean.flatten(2), states
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #897dc3e1
-class Imagined(NamedTuple):
-    "One row that a world model made up."
-
-    obs: torch.Tensor  # what is seen: (B, *obs_shape)
-    reward: torch.Tensor  # reward of the step: (B,) float32
-    terminated: torch.Tensor  # the step ended the episode: (B,) bool
-
-
+# %% ../../nbs/4_agent/03_forward_model.ipynb #54c6a567
 class ForwardModel(ForwardNetwork):
     "The network as a world model; the settings are those of `ForwardNetwork`."
 
@@ -305,51 +298,65 @@ class ForwardModel(ForwardNetwork):
         hidden = self._after(state, action).masked_fill(first[:, None], 0.0)
         return {"hidden": hidden, "obs": obs.flatten(1).to(hidden.dtype)}, self.head.distribution(hidden)
 
-    @torch.no_grad()
-    def imagine(
-        self,
-        state: dict,  # of `observe` or `imagine`
-        action: torch.Tensor,  # what is done now: (B,) int64
-        generator: torch.Generator | None = None,  # source of the draw; None: torch's global one
-        temperature: float = 1.0,  # of the draw; near 0 the likeliest is certain; > 0
-    ) -> tuple[dict, Imagined]:  # new state; the row
-        "Make the next row up."
-        hidden = self._after(state, action)
-        obs = self.head.distribution(hidden).sample(generator, temperature)
-        reward, ended = hidden.new_zeros(len(hidden)), torch.zeros_like(action, dtype=torch.bool)
-        if self.outcome is not None:
-            reward, logit = self.outcome(hidden).unbind(1)
-            ended = Bits(logit[:, None]).sample(generator, temperature)[:, 0] > 0
-        return {"hidden": hidden, "obs": obs.flatten(1)}, Imagined(obs, reward, ended)
+# %% ../../nbs/4_agent/03_forward_model.ipynb #737ec50c
+class Imagined(NamedTuple):
+    "One row that a world model made up."
 
-    def loss(
-        self,
-        batch: dict,  # rows (T, B, …): obs, action, first, mask; with outcomes reward, terminated, truncated
-    ) -> dict:  # loss; log_prob (T, B) of each row and counted (T, B), whether it was counted
-        "Minus the mean log-probability of the rows; a row 0 inside an episode is not counted."
-        real = batch["mask"]
-        z = torch.where(real[..., None], batch["obs"].flatten(2), 0).to(self.memory.recurrent.dtype)
-        action, first = batch["action"].where(real, 0), batch["first"] | ~real
-        start = self.initial(z.shape[1])["hidden"]
-        states = torch.cat([start[None], self.unroll(z[:-1], action[1:], first[:-1], start)])
-        prediction = self.head.distribution(states.masked_fill(first[..., None], 0.0))
-        log_prob = prediction.log_prob(z.unflatten(2, self.obs_shape))
-        counted = torch.cat([(first & real)[:1], real[1:]])
-        out = {"loss": -(log_prob * counted).sum() / counted.sum()}
-        if self.outcome is not None:
-            ended = batch["terminated"] | batch["truncated"]
-            out |= self._outcome_loss(states, batch, real & (ended | ~first))
-            out["loss"] = out["loss"] + out["reward_loss"] + out["end_loss"]
-        return out | {"log_prob": log_prob.detach(), "counted": counted}
+    obs: torch.Tensor  # what is seen: (B, *obs_shape)
+    reward: torch.Tensor  # reward of the step: (B,) float32
+    terminated: torch.Tensor  # the step ended the episode: (B,) bool
 
-    def _outcome_loss(self, states, batch, step):
-        step = torch.cat([torch.zeros_like(step[:1]), step[1:]])  # nothing before row 0
-        reward, logit = self.outcome(states[step]).unbind(1)
-        ended = batch["terminated"][step].to(logit.dtype)
-        return {
-            "reward_loss": (reward - batch["reward"][step]).square().mean() / 2,
-            "end_loss": F.binary_cross_entropy_with_logits(logit, ended),
-        }
+
+@patch
+@torch.no_grad()
+def imagine(
+    self: ForwardModel,
+    state: dict,  # of `observe` or `imagine`
+    action: torch.Tensor,  # what is done now: (B,) int64
+    generator: torch.Generator | None = None,  # source of the draw; None: torch's global one
+    temperature: float = 1.0,  # of the draw; near 0 the likeliest is certain; > 0
+) -> tuple[dict, Imagined]:  # new state; the row
+    "Make the next row up."
+    hidden = self._after(state, action)
+    obs = self.head.distribution(hidden).sample(generator, temperature)
+    reward, ended = hidden.new_zeros(len(hidden)), torch.zeros_like(action, dtype=torch.bool)
+    if self.outcome is not None:
+        reward, logit = self.outcome(hidden).unbind(1)
+        ended = Bits(logit[:, None]).sample(generator, temperature)[:, 0] > 0
+    return {"hidden": hidden, "obs": obs.flatten(1)}, Imagined(obs, reward, ended)
+
+# %% ../../nbs/4_agent/03_forward_model.ipynb #54b21de6
+@patch
+def loss(
+    self: ForwardModel,
+    batch: dict,  # rows (T, B, …): obs, action, first, mask; with outcomes reward, terminated, truncated
+) -> dict:  # loss; log_prob (T, B) of each row and counted (T, B), whether it was counted
+    "Minus the mean log-probability of the rows; a row 0 inside an episode is not counted."
+    real = batch["mask"]
+    z = torch.where(real[..., None], batch["obs"].flatten(2), 0).to(self.memory.recurrent.dtype)
+    action, first = batch["action"].where(real, 0), batch["first"] | ~real
+    start = self.initial(z.shape[1])["hidden"]
+    states = torch.cat([start[None], self.unroll(z[:-1], action[1:], first[:-1], start)])
+    prediction = self.head.distribution(states.masked_fill(first[..., None], 0.0))
+    log_prob = prediction.log_prob(z.unflatten(2, self.obs_shape))
+    counted = torch.cat([(first & real)[:1], real[1:]])
+    out = {"loss": -(log_prob * counted).sum() / counted.sum()}
+    if self.outcome is not None:
+        ended = batch["terminated"] | batch["truncated"]
+        out |= self._outcome_loss(states, batch, real & (ended | ~first))
+        out["loss"] = out["loss"] + out["reward_loss"] + out["end_loss"]
+    return out | {"log_prob": log_prob.detach(), "counted": counted}
+
+
+@patch
+def _outcome_loss(self: ForwardModel, states, batch, step):
+    step = torch.cat([torch.zeros_like(step[:1]), step[1:]])  # nothing before row 0
+    reward, logit = self.outcome(states[step]).unbind(1)
+    ended = batch["terminated"][step].to(logit.dtype)
+    return {
+        "reward_loss": (reward - batch["reward"][step]).square().mean() / 2,
+        "end_loss": F.binary_cross_entropy_with_logits(logit, ended),
+    }
 
 # %% ../../nbs/4_agent/03_forward_model.ipynb #4bce577a
 def prediction_errors(

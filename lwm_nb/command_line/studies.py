@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['NOTEBOOK', 'QUICK', 'CANNOT', 'save_figure', 'begin_study', 'write_report', 'check_study', 'main_table',
-           'write_study', 'Reproduce', 'Sweep', 'grid_text', 'EncodersTrain', 'EncodersAggregate', 'Encoders', 'Card',
-           'verdict_text', 'Verify', 'Bench']
+           'write_study', 'Reproduce', 'grid_text', 'write_sweep', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
+           'Encoders', 'Card', 'verdict_text', 'Verify', 'Bench']
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #165ee13d
 import io
@@ -226,7 +226,44 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #40a0b28b
+# %% ../../nbs/11_command_line/03_studies.ipynb #ac5a1c24
+def grid_text(
+    rows: list[dict],  # of `sweep_rows`
+) -> str:  # a table
+    "A sweep's table: the settings of a combination stand together in the first column."
+    judged, lines = ("epsilon", "measure"), []
+    for row in rows:
+        settings = [k for k in list(row)[: list(row).index("mean")] if k not in judged]
+        name = " ".join(f"{k}={row[k]}" for k in settings) or "all"
+        rest = {k: v for k, v in row.items() if k not in settings}
+        lines.append({"method": name, **rest, "cpu_min": f"{row['cpu_min']:.1f}"})
+    return table_text(lines)
+
+# %% ../../nbs/11_command_line/03_studies.ipynb #051b724e
+def write_sweep(
+    table: pd.DataFrame,  # the grid
+    root: Path,  # folder of the sweep
+    task,  # what was trained on
+    trainer,  # what was trained
+    cells: pd.DataFrame,  # of `sweep`
+) -> tuple[list[dict], dict]:  # rows of results; files by name
+    "Table and figure of what is finished, into the folder."
+    if not (cells.status == "finished").any():
+        return [], {}
+    use_style()
+    found = sweep_rows(table, root, task, trainer)
+    files = {"csv": root / "table.csv", "figure": root / "figure.png"}
+    write_atomic(files["csv"], found.to_csv(index=False).encode())
+    setting = {k: found[k].iloc[0] for k in ("epsilon", "measure") if k in found}
+    differing = [c for c in found.columns[: found.columns.get_loc("mean")] if c not in setting]
+    if differing:
+        metric = trainer.metric(task)
+        save_figure(sweep_figure(found, differing[0], metric.label, **setting), files["figure"])
+    else:
+        del files["figure"]
+    return found.to_dict("records"), files
+
+# %% ../../nbs/11_command_line/03_studies.ipynb #656dee5d
 @dataclass(frozen=True)
 class Sweep:
     "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
@@ -266,7 +303,7 @@ class Sweep:
             table, root, task, trainer, self.workers, self.backend, self.redo_failed, live_table(workers),
             every, **options,
         )  # fmt: skip
-        rows, files = self.write(table, root, task, trainer, cells)
+        rows, files = write_sweep(table, root, task, trainer, cells)
         failed = cells[cells.status != "finished"]
         if len(failed):
             said = "; ".join(f"{r.run}: {r.error or r.status}" for r in failed.itertuples())
@@ -277,41 +314,11 @@ class Sweep:
         said = [grid_text(rows), *(f"{k}: {v}" for k, v in files.items())]
         return {"run": root, "rows": rows, "files": files}, "\n".join(said)
 
-    def write(self, table, root, task, trainer, cells):
-        "Table and figure of what is finished, into the folder."
-        if not (cells.status == "finished").any():
-            return [], {}
-        use_style()
-        found = sweep_rows(table, root, task, trainer)
-        files = {"csv": root / "table.csv", "figure": root / "figure.png"}
-        write_atomic(files["csv"], found.to_csv(index=False).encode())
-        setting = {k: found[k].iloc[0] for k in ("epsilon", "measure") if k in found}
-        differing = [c for c in found.columns[: found.columns.get_loc("mean")] if c not in setting]
-        if differing:
-            metric = trainer.metric(task)
-            save_figure(sweep_figure(found, differing[0], metric.label, **setting), files["figure"])
-        else:
-            del files["figure"]
-        return found.to_dict("records"), files
-
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-
-def grid_text(
-    rows: list[dict],  # of `sweep_rows`
-) -> str:  # a table
-    "A sweep's table: the settings of a combination stand together in the first column."
-    judged, lines = ("epsilon", "measure"), []
-    for row in rows:
-        settings = [k for k in list(row)[: list(row).index("mean")] if k not in judged]
-        name = " ".join(f"{k}={row[k]}" for k in settings) or "all"
-        rest = {k: v for k, v in row.items() if k not in settings}
-        lines.append({"method": name, **rest, "cpu_min": f"{row['cpu_min']:.1f}"})
-    return table_text(lines)
-
-# %% ../../nbs/11_command_line/03_studies.ipynb #9a603e2f
+# %% ../../nbs/11_command_line/03_studies.ipynb #2af6c30a
 @dataclass(frozen=True)
 class _EncoderFlags(EncoderConfig):
     loss: Suppress[str] = "w_mse"
@@ -362,7 +369,7 @@ class EncodersTrain:
         "What an interrupt leaves."
         return "Stopped. The same command continues where the runs were."
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #43a4b423
 @dataclass(frozen=True)
 class EncodersAggregate:
     "Tables and pictures of a study of encoders; reads its runs and trains nothing."
@@ -396,7 +403,7 @@ class EncodersAggregate:
         "What an interrupt leaves."
         return "Stopped. Runs are only read; a table or picture may be missing."
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #ac023925
 @dataclass(frozen=True)
 class Encoders:
     "Train encoders on pairs of images many times, or aggregate such a study."

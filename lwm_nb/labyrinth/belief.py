@@ -53,19 +53,26 @@ def enumerate_mazes(
     passages.flags.writeable = probability.flags.writeable = False
     return passages, probability
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #4f97c65e
-@dataclass(frozen=True)
-class Maps:
-    "All occurrences of connected sets of cells in mazes, by maze and set, and the distinct maps they make."
-
-    size: int  # cells along one side n
-    maze: np.ndarray  # (P,) int32, maze of the occurrence
-    begin: np.ndarray  # (M + 1,) int64, where each maze's occurrences begin
-    cells: np.ndarray  # (P,) int32, bit c is set: cell c (row by row) belongs to it; sorted within a maze
-    key: np.ndarray  # (P,) int32, which map
-    weight: np.ndarray  # (M,) probability of the maze
-    words: np.ndarray  # (K,) uint64, the maps, sorted
-    offset: np.ndarray  # (K + 1,) int64, where the cells of each map begin in a table with one entry for each
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #2ba0ca33
+@compiled
+def _halves(doors, size, cells):
+    "The two halves of the word of one set: four bits a cell, pushed into the upper left corner."
+    count = size * size
+    row, col = size, size
+    for cell in range(count):
+        if cells >> cell & 1:
+            row, col = min(row, cell // size), min(col, cell % size)
+    low, high = np.uint64(0), np.uint64(0)
+    for cell in range(count):
+        if cells >> cell & 1:
+            bits, at = np.uint64(0), cell - row * size - col
+            for a in range(4):
+                bits |= np.uint64(doors[cell, a]) << np.uint64(a)
+            if at < 16:
+                low |= bits << np.uint64(4 * at)
+            else:
+                high |= bits << np.uint64(4 * (at - 16))
+    return low, high
 
 
 @compiled
@@ -78,7 +85,7 @@ def _mix(low, high):
     )
     return (word ^ (word >> np.uint64(29))) * np.uint64(0xBF58476D1CE4E5B9)
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #1e6d0125
 @compiled
 def _list_maps(doors, size, sets, low, high):
     "Connected sets of one tree into `sets`, sorted, and their two halves of a word; returns their number."
@@ -109,21 +116,22 @@ def _list_maps(doors, size, sets, low, high):
         top += number[cell]
     sets[:top].sort()
     for k in range(top):
-        row, col = size, size
-        for cell in range(count):
-            if sets[k] >> cell & 1:
-                row, col = min(row, cell // size), min(col, cell % size)
-        low[k], high[k] = 0, 0
-        for cell in range(count):
-            if sets[k] >> cell & 1:
-                bits, at = np.uint64(0), cell - row * size - col
-                for a in range(4):
-                    bits |= np.uint64(doors[cell, a]) << np.uint64(a)
-                if at < 16:
-                    low[k] |= bits << np.uint64(4 * at)
-                else:
-                    high[k] |= bits << np.uint64(4 * (at - 16))
+        low[k], high[k] = _halves(doors, size, sets[k])
     return top
+
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #3dc09b4d
+@dataclass(frozen=True)
+class Maps:
+    "All occurrences of connected sets of cells in mazes, by maze and set, and the distinct maps they make."
+
+    size: int  # cells along one side n
+    maze: np.ndarray  # (P,) int32, maze of the occurrence
+    begin: np.ndarray  # (M + 1,) int64, where each maze's occurrences begin
+    cells: np.ndarray  # (P,) int32, bit c is set: cell c (row by row) belongs to it; sorted within a maze
+    key: np.ndarray  # (P,) int32, which map
+    weight: np.ndarray  # (M,) probability of the maze
+    words: np.ndarray  # (K,) uint64, the maps, sorted
+    offset: np.ndarray  # (K + 1,) int64, where the cells of each map begin in a table with one entry for each
 
 
 @compiled
@@ -153,28 +161,7 @@ def all_maps(
     maze = np.repeat(np.arange(len(passages), dtype=np.int32), np.diff(begin))
     return Maps(size, maze, begin, cells, key.astype(np.int32), probability, words, offset)
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #23aae8c7
-@compiled
-def _find(cells, low, high, wanted):
-    "Index of `wanted` in the sorted stretch low..high."
-    while low < high:
-        middle = (low + high) // 2
-        if cells[middle] < wanted:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@compiled
-def _rank(cells, cell):
-    "How many cells of a set come before this one."
-    number = 0
-    for c in range(cell):
-        number += cells >> c & 1
-    return number
-
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #75f753ec
 @compiled
 def _sweep(doors, inside, new, epsilon, size, value, move):
     "Best value and move at each cell of one map, where `new` (n*n, 4) is what lies behind its openings."
@@ -203,7 +190,37 @@ def _sweep(doors, inside, new, epsilon, size, value, move):
             change = max(change, abs(cost - value[cell]))
             value[cell], move[cell] = cost, best
 
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #b9622621
+@compiled
+def _find(cells, low, high, wanted):
+    "Index of `wanted` in the sorted stretch low..high."
+    while low < high:
+        middle = (low + high) // 2
+        if cells[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
+
+@compiled
+def _rank(cells, cell):
+    "How many cells of a set come before this one."
+    number = 0
+    for c in range(cell):
+        number += cells >> c & 1
+    return number
+
+
+@compiled
+def _lowest(cells):
+    "Number of the first cell of a set."
+    cell = 0
+    while not cells >> cell & 1:
+        cell += 1
+    return cell
+
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #78a679d2
 @compiled
 def _solve(order, members, group, mazes, begin, maze, cells, key, weight, offset, epsilon, size, value, move):
     "Fill value and move, maps of many cells first."
@@ -236,16 +253,7 @@ def _solve(order, members, group, mazes, begin, maze, cells, key, weight, offset
                 value[at], move[at] = values[cell], moves[cell]
                 at += 1
 
-
-@compiled
-def _lowest(cells):
-    "Number of the first cell of a set."
-    cell = 0
-    while not cells >> cell & 1:
-        cell += 1
-    return cell
-
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #a735b813
 @dataclass(frozen=True)
 class Solution:
     "The best explorer of one size: one entry for each map and each of its cells, as `Maps.offset` says."

@@ -210,10 +210,7 @@ class NearestFrontier(MapPolicy):
         _nearest_new(self.doors, self.count, self.here, self.width, self.rng.random(len(bits)), action)
         return action
 
-# %% ../../nbs/3_labyrinth/01_oracles.ipynb #661af6d8
-EXACT_SIZE = 4
-
-
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #b53b1979
 @compiled
 def _tree_tour(passages, start, visited, size, plan):
     "Shortest walk through what is left of a tree, the deepest branch last, into `plan`; returns its length."
@@ -249,6 +246,9 @@ def _tree_tour(passages, start, visited, size, plan):
         left -= not done[cell]
         done[cell] = True
     return length
+
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #78661f2e
+EXACT_SIZE = 4
 
 
 @compiled
@@ -289,7 +289,7 @@ def _shortest_cover(passages, start, visited, size, queue, origin, plan):
     plan[:length] = plan[:length][::-1].copy()
     return length
 
-
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #f912a9d0
 class KnownMap:
     """The shortest walk that visits all cells, for one who is told the maze and the place.
 

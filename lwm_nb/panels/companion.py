@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['PACKAGED', 'BatchOfOne', 'newest_agent', 'small_agent', 'surprise_of', 'expected_and_seen', 'AgentModel', 'Companion']
 
-# %% ../../nbs/10_panels/03_companion.ipynb #7f630bf7
+# %% ../../nbs/10_panels/03_companion.ipynb #4fcd7ba4
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +21,7 @@ from ..agent.training import train
 from ..foundations.run import Run
 from ..labyrinth.env import LabyrinthVectorEnv
 
-# %% ../../nbs/10_panels/03_companion.ipynb #167c5ea1
+# %% ../../nbs/10_panels/03_companion.ipynb #2857c4cc
 class BatchOfOne:
     "One labyrinth (or any environment) with the attributes that policies read of a vector environment."
 
@@ -41,6 +41,8 @@ class BatchOfOne:
             return getattr(self.env, name)[None]
         if name == "positions":
             return np.array([self.env.position])
+        if name == "unwrapped":  # a game of our own is a batch of one inside
+            return getattr(self.env, "batch", self)
         raise AttributeError(f"{type(self.env).__name__} has no {name!r}, so this policy cannot play it")
 
 # %% ../../nbs/10_panels/03_companion.ipynb #3ce9b627

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['EPISODE_FORMAT', 'OPTIONAL', 'SCALARS', 'Row', 'Episode', 'to_png', 'from_png', 'episode_columns', 'save_episode',
-           'load_episode', 'film_frames', 'save_film']
+           'load_episode', 'as_data', 'film_frames', 'save_film']
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #439f16f8
+# %% ../../nbs/10_panels/02_episodes.ipynb #861d519d
 import io
 import itertools
 import json
@@ -16,13 +16,14 @@ import numpy as np
 from PIL import Image
 
 from ..foundations.files import write_atomic
+from ..worlds.episodes import Episode as WholeEpisode
 
 try:
     import imageio.v2 as imageio
 except ImportError as error:
     raise ImportError(f'{error}: the panels need more packages, pip install "lwm_nb[panels]"') from error
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #a3b1189c
+# %% ../../nbs/10_panels/02_episodes.ipynb #e30ef4be
 @dataclass
 class Row:
     "One state of an episode and what led to it."
@@ -38,6 +39,13 @@ class Row:
     surprise: float = math.nan  # mean squared error of that
     intrinsic_reward: float = math.nan  # what the agent was paid for it
     frame: bytes = b""  # the picture as it was shown, PNG
+    truncated: bool = False  # it is a time limit that ends the episode here
+    dreamed: np.ndarray | None = None  # what a world model dreamed in the place of obs
+    since: int = -1  # rows since the dream was the real row; -1 where nobody dreams
+    divergence: float = math.nan  # share of the dreamed numbers that are off
+    nats: float = math.nan  # minus the log-probability of obs under the world model
+    dreamed_reward: float = math.nan  # reward of the dreamed row
+    dreamed_over: bool = False  # the dreamed row ends the episode
 
 
 @dataclass
@@ -75,10 +83,13 @@ def from_png(
     "The picture in a PNG."
     return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #aee70fdb
+# %% ../../nbs/10_panels/02_episodes.ipynb #61f40444
 EPISODE_FORMAT = 1
-OPTIONAL = ("q", "predicted")
-SCALARS = ("action", "reward", "mover", "over", "cell", "surprise", "intrinsic_reward")
+OPTIONAL = ("q", "predicted", "dreamed")
+SCALARS = (
+    "action", "reward", "mover", "over", "cell", "surprise", "intrinsic_reward", "truncated", "since",
+    "divergence", "nats", "dreamed_reward", "dreamed_over",
+)  # fmt: skip
 
 
 def _optional_column(values):
@@ -113,13 +124,13 @@ def save_episode(
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, file.getvalue())
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #fdb5f91b
+# %% ../../nbs/10_panels/02_episodes.ipynb #fbacaf32
 def _row(columns, t, frame):
     "Row t of the columns of a file."
     row = {name: column[t] for name, column in columns.items()}
-    for name in OPTIONAL:
+    for name in row.keys() & set(OPTIONAL):
         row[name] = None if not row[name].size or np.isnan(row[name]).all() else row[name]
-    row |= {name: row[name].item() for name in SCALARS if name != "cell"}
+    row |= {name: row[name].item() for name in SCALARS if name != "cell" and name in row}
     return Row(**row | {"cell": tuple(row["cell"].tolist()), "frame": frame})
 
 
@@ -151,12 +162,30 @@ def load_episode(
             "nothing in it was executed, choose another file"
         ) from None
 
-# %% ../../nbs/10_panels/02_episodes.ipynb #256afe96
+# %% ../../nbs/10_panels/02_episodes.ipynb #9a7bc514
+def as_data(
+    episode: Episode,  # two rows at least
+) -> WholeEpisode:  # what world models learn from
+    "A recording without what agent and model made of it; ValueError for a single row."
+    rows = episode.rows
+    ends = np.arange(len(rows)) == len(rows) - 1
+    terminated = rows[-1].over and not rows[-1].truncated
+    return WholeEpisode(
+        np.stack([np.asarray(row.obs) for row in rows]),
+        np.array([max(row.action, 0) for row in rows]),
+        np.array([row.reward for row in rows], np.float32),
+        ends & terminated,
+        ends & (not terminated),
+    )
+
+# %% ../../nbs/10_panels/02_episodes.ipynb #a4c63620
 def film_frames(
     episode: Episode,  # with frames
 ) -> list:  # pictures (H, W, 3) of one even size
-    "The frames of a film: films need even sides, and the last frame stays for a second."
+    "The frames of a film: sides are even, small frames are enlarged, and the last frame stays for a second."
     frames = [from_png(row.frame) for row in episode.rows]
+    zoom = max(1, 240 // max(len(frame) for frame in frames))
+    frames = [frame.repeat(zoom, axis=0).repeat(zoom, axis=1) for frame in frames]
     height, width = (side // 2 * 2 for side in np.max([f.shape[:2] for f in frames], axis=0))
     frames = [np.asarray(Image.fromarray(f).resize((width, height))) for f in frames]
     return frames + [frames[-1]] * max(1, round(episode.fps))

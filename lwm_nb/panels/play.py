@@ -35,12 +35,13 @@ def default_agent(
     labyrinth = env is None or isinstance(env.unwrapped, Labyrinth)
     return newest_agent() if agent is None and labyrinth else agent
 
-# %% ../../nbs/10_panels/07_play_panel.ipynb #9bf455da
+# %% ../../nbs/10_panels/07_play_panel.ipynb #cfe5a523
 class PlayPanel(anywidget.AnyWidget):
     "The panel: display it in a notebook. It takes what PlaySession takes, and `session` is that."
 
     _esm = static_file("play.js")
     _css = static_file("play.css")
+    session_class = PlaySession
 
     def __init__(
         self,
@@ -50,16 +51,20 @@ class PlayPanel(anywidget.AnyWidget):
     ):
         super().__init__()
         send = lambda view, buffers: self.send(view, buffers)
-        self.session = PlaySession(env, default_agent(env, agent), send=send, **settings)
+        self.session = self.session_class(env, agent=default_agent(env, agent), send=send, **settings)
         self.on_msg(lambda panel, message, buffers: self.session.handle(message))
 
     def _repr_mimebundle_(self, **kwargs):
         "The live panel; where there is no kernel, the last frame."
         bundle = super()._repr_mimebundle_(**kwargs)
         data, metadata = bundle if isinstance(bundle, tuple) else (bundle, {})
-        data["image/png"] = base64.b64encode(self.session.shown.rows[-1].frame).decode()
-        data["text/plain"] = f"PlayPanel: {self.session.episode.env}"
+        data["image/png"] = base64.b64encode(self.still()).decode()
+        data["text/plain"] = f"{type(self).__name__}: {self.session.episode.env}"
         return data, metadata
+
+    def still(self) -> bytes:  # PNG
+        "The last frame."
+        return self.session.shown.rows[-1].frame
 
 # %% ../../nbs/10_panels/07_play_panel.ipynb #6773f430
 def _draw_expected(ax, episode):

@@ -4,9 +4,10 @@
 __all__ = ['OPEN_VIEWS', 'LONGEST_GIF', 'YOU', 'AGENT', 'RATES', 'MESSAGES', 'HeldKeys', 'Outbox', 'Recordings', 'Clock',
            'PlaySession', 'row_view', 'control_view']
 
-# %% ../../nbs/10_panels/06_session.ipynb #ee365a50
+# %% ../../nbs/10_panels/06_session.ipynb #08b9ea85
 import asyncio
 import itertools
+import shutil
 import time
 from datetime import datetime
 from pathlib import Path
@@ -14,14 +15,16 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 from fastcore.basics import patch
+from gymnasium.vector import AutoresetMode
 
 from ..agent.agent import Agent
 from ..agent.encoders import make_obs_encoder, obs_spec
 from ..foundations.seeding import check_seed
 from .companion import BatchOfOne, Companion
-from .episodes import Episode, Row, load_episode, save_episode, save_film, to_png
+from .episodes import Episode, Row, as_data, load_episode, save_episode, save_film, to_png
 from .games import ARROWS, GLYPHS, Game, lengths_from, make_game, own_policies
 from .views import expectation, facts, in_words, move_rows, score_rows, surprises
+from ..worlds.episodes import Episodes, EpisodeWriter, open_recording
 
 # %% ../../nbs/10_panels/06_session.ipynb #09231ac5
 class HeldKeys:
@@ -120,7 +123,7 @@ class Outbox:
         "A new page: nothing is on its way to it."
         self.acknowledged = self.sent
 
-# %% ../../nbs/10_panels/06_session.ipynb #747efd5c
+# %% ../../nbs/10_panels/06_session.ipynb #5d7b087d
 LONGEST_GIF = 200
 
 
@@ -130,8 +133,9 @@ class Recordings:
     def __init__(
         self,
         folder: str | Path,  # made when something is saved
+        film: str | None = None,  # ".gif" or ".mp4"; None: a gif of short episodes, else mp4
     ):
-        self.folder = Path(folder)
+        self.folder, self.film = Path(folder), film
 
     def save(
         self,
@@ -142,7 +146,7 @@ class Recordings:
         stem = f"{game}-{episode.seed}-{datetime.now():%H%M%S}"
         names = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
         path = next(p for n in names if not (p := self.folder / f"{n}.npz").exists())
-        film = path.with_suffix(".gif" if len(episode.rows) <= LONGEST_GIF else ".mp4")
+        film = path.with_suffix(self.film or (".gif" if len(episode.rows) <= LONGEST_GIF else ".mp4"))
         try:
             save_episode(episode, path)
             save_film(episode, film)
@@ -167,6 +171,32 @@ def load(
     if name not in self.names():
         raise ValueError(f"there is no recording {name!r} in {self.folder.name}/")
     return load_episode(self.folder / name)
+
+# %% ../../nbs/10_panels/06_session.ipynb #999c3206
+@patch
+def gather(
+    self: Recordings,
+    path: str | Path,  # folder of the recording; one that exists goes on
+    game: Game,  # whose files are taken
+) -> Episodes:  # the recording
+    "Turn files into episodes; ValueError for a folder of something else, or without a file of the game."
+    path, env = Path(path), BatchOfOne(game.env)
+    env.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    open_recording(path, env, {"game": game.name, "policy": "recordings"})
+    for name in sorted(file.stem for file in self.folder.glob("*.npz")):
+        part, draft = path / f"part-{name}", path / f".part-{name}"
+        if part.exists():
+            continue
+        episode = load_episode(self.folder / f"{name}.npz")
+        if episode.env != game.name or len(episode.rows) < 2:
+            continue
+        shutil.rmtree(draft, ignore_errors=True)
+        with EpisodeWriter(path, draft.name) as writer:
+            writer.add(as_data(episode))
+        draft.rename(part)
+    if not len(episodes := Episodes(path)):
+        raise ValueError(f"there is no recording of {game.name} in {self.folder.name}/: play and record some")
+    return episodes
 
 # %% ../../nbs/10_panels/06_session.ipynb #d776c55c
 class Clock:
@@ -196,7 +226,7 @@ class Clock:
             due = max(due + 1 / self.fps, time.perf_counter())
             await asyncio.sleep(due - time.perf_counter())
 
-# %% ../../nbs/10_panels/06_session.ipynb #a90ea988
+# %% ../../nbs/10_panels/06_session.ipynb #2406f5de
 YOU, AGENT = "you", "agent"
 RATES = (1, 2, 4, 8, 15, 30, 60)
 
@@ -316,7 +346,7 @@ def draw(self: PlaySession):
     "Draw the last row again, as the settings are now."
     self.episode.rows[-1].frame = to_png(self.game.picture(self.episode, self.settings))
 
-# %% ../../nbs/10_panels/06_session.ipynb #11c22feb
+# %% ../../nbs/10_panels/06_session.ipynb #11f52869
 @patch
 def step(
     self: PlaySession,
@@ -328,8 +358,9 @@ def step(
     for policy in {id(p): p for p in (self.companion, *self.policies.values()) if p}.values():
         if hasattr(policy, "observe"):
             policy.observe(np.array([action]))
-    over = bool(terminated or truncated)
-    self.add(Row(np.array(obs), int(action), float(reward), mover, over, self.game.cell()))
+    over, cut = bool(terminated or truncated), bool(truncated and not terminated)
+    row = Row(np.array(obs), int(action), float(reward), mover, over, self.game.cell(), truncated=cut)
+    self.add(row)
     if over:
         self.end()
 
@@ -424,13 +455,13 @@ def row_view(
     }  # fmt: skip
     return view, [row.frame, *pictures]
 
-# %% ../../nbs/10_panels/06_session.ipynb #a9260935
+# %% ../../nbs/10_panels/06_session.ipynb #867204c1
 def control_view(
     session: PlaySession,  # whose state
 ) -> dict:  # JSON
     "The state of the buttons."
     game, companion = session.game, session.companion
-    advice = {name: GLYPHS.get(game.actions[action], "") for name, action in session.choices.items()}
+    advice = {name: GLYPHS.get(game.actions[action].upper(), "") for name, action in session.choices.items()}
     bound = {key for keys in game.keys for key in keys}
     arrows = {key for key, letter in ARROWS.items() if {key, letter} & bound}
     return {
@@ -455,17 +486,19 @@ def control_view(
         "hint": game.hint(),
     }
 
-# %% ../../nbs/10_panels/06_session.ipynb #30db0757
+# %% ../../nbs/10_panels/06_session.ipynb #000acac0
+@patch
+def view(self: PlaySession) -> tuple[dict, list[bytes]]:  # JSON, PNGs
+    "All that the page shows now."
+    last = len(self.shown.rows) - 1
+    view, buffers = row_view(self.shown, last if self.at is None else self.at)
+    return view | control_view(self), buffers
+
+
 @patch
 def show(self: PlaySession):
     "Send the present view, unless the page has not drawn the last ones yet."
-
-    def make():
-        last = len(self.shown.rows) - 1
-        view, buffers = row_view(self.shown, last if self.at is None else self.at)
-        return view | control_view(self), buffers
-
-    self.outbox.post(make)
+    self.outbox.post(self.view)
 
 # %% ../../nbs/10_panels/06_session.ipynb #5e05ba10
 @patch
@@ -603,7 +636,7 @@ def _on_live(session, message):
     session.live()
     session.clock.running = False
 
-# %% ../../nbs/10_panels/06_session.ipynb #b8a2e9da
+# %% ../../nbs/10_panels/06_session.ipynb #fecca950
 def _on_drawn(session, message):
     "The page has drawn a view."
     if session.outbox.drawn(message["seq"]):
@@ -616,6 +649,7 @@ MESSAGES = {
     "mover": _on_mover, "play": _on_play, "step": _on_step, "new": _on_new, "again": _on_again,
     "set": _on_set, "record": _on_record, "replay": _on_replay, "seek": _on_seek, "live": _on_live,
 }  # fmt: skip
+PlaySession.messages = MESSAGES
 
 
 @patch
@@ -624,14 +658,14 @@ def handle(
     message: dict,  # from the page: {"type": …, …}
 ):
     "Do what the page asks for; what goes wrong is said in the panel. ValueError for an unknown message."
-    kind = message.get("type")
-    if kind not in MESSAGES:
-        raise ValueError(f"unknown message {message!r}: its type is one of {', '.join(MESSAGES)}")
+    kind, known = message.get("type"), self.messages
+    if kind not in known:
+        raise ValueError(f"unknown message {message!r}: its type is one of {', '.join(known)}")
     self.heard = message.get("id", self.heard)
     if kind not in ("drawn", "keyup", "ping"):
         self.notice = ""
     try:
-        MESSAGES[kind](self, message)
+        known[kind](self, message)
     except (ValueError, OSError) as error:
         self.notice = f"{error}"
     if kind not in ("drawn", "keyup"):

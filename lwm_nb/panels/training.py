@@ -14,9 +14,9 @@ import ipywidgets
 import matplotlib.pyplot as plt
 from fastcore.basics import patch
 
-from ..foundations.plotting import colour
+from ..foundations.plotting import STATUS_COLOURS, colour
 from .page_files import render_template
-from .watch import LOGARITHMIC, PILLS, Snapshot, Watch, run_facts, training_figure
+from .watch import LOGARITHMIC, Snapshot, Watch, run_facts, training_figure
 
 # %% ../../nbs/10_panels/12_training.ipynb #c1d2cc87
 WIDTHS = {"done": 40, "time left": 90, "speed": 104, "last": 130}
@@ -31,7 +31,7 @@ def row_html(
     "One run in one line."
     texts = run_facts(run, column)
     return render_template(
-        "run.html", name=run.name, status=run.status, pill=PILLS[run.status], share=run.done,
+        "run.html", name=run.name, status=run.status, pill=STATUS_COLOURS[run.status], share=run.done,
         colour=colour(label or run.method), facts=[(WIDTHS[what], text) for what, text in texts.items()],
         note=" · ".join(t for t in (run.error, message) if t), rows=len(run.metrics),
     )  # fmt: skip

@@ -168,7 +168,7 @@ def check_carried(case):
     past = case.model.loss(changed)["log_prob"][:5]
     require(same(past, found[:5]), "later rows change earlier predictions: look for a missing causal mask.")
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #34dc3364
+# %% ../../nbs/7_worlds/01_conformance.ipynb #4341342c
 def check_padding(case):
     "Rows that do not exist change neither the loss nor its gradient."
     batch = case.play()
@@ -192,7 +192,7 @@ def check_padding(case):
         "padding changes the loss or its gradient: replace it first, and divide by the rows that exist.",
     )
 
-
+# %% ../../nbs/7_worlds/01_conformance.ipynb #ef2a26f3
 def tensors_inside(
     thing,  # a module, or what it holds in attributes, lists and dicts
     seen: set,  # ids that were visited
@@ -232,7 +232,7 @@ def check_gradients(case):
         else:
             require(not moved, f"{name} is frozen and gets a gradient.")
 
-
+# %% ../../nbs/7_worlds/01_conformance.ipynb #b4378fda
 def _train(case, batches):
     optimiser = torch.optim.Adam(case.module.parameters(), lr=case.lr)
     for batch in batches:

@@ -2,10 +2,11 @@
 
 # %% auto #0
 __all__ = ['STEP', 'FORMAT', 'Episode', 'open_recording', 'intact_rows', 'EpisodeWriter', 'Episodes', 'Recorder', 'record',
-           'policy_name', 'gather', 'split_episodes', 'sample_windows', 'tile_windows']
+           'policy_name', 'gather', 'split_episodes', 'sample_windows', 'tile_windows', 'sample_newest']
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #d005b95d
+# %% ../../nbs/7_worlds/08_episodes.ipynb #e34d0b6d
 import functools
+import itertools
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ..foundations.rows import Row, Rows
 from ..foundations.seeding import numpy_generator, seed_sequence
 from ..foundations.tasks import Policy, settings_of
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #a90efa30
+# %% ../../nbs/7_worlds/08_episodes.ipynb #437fa892
 @dataclass(frozen=True)
 class Episode:
     "One episode, rows 0 … n; ValueError when its arrays do not fit, or it does not end with its last row."
@@ -54,7 +55,7 @@ class Episode:
         "Sum of the rewards."
         return float(np.sum(self.reward))
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #4d1f2473
+# %% ../../nbs/7_worlds/08_episodes.ipynb #2495c6a3
 STEP = np.dtype([("action", "<i4"), ("reward", "<f4"), ("terminated", "?"), ("truncated", "?")])
 FORMAT = "lwm_nb episodes 1"
 
@@ -246,7 +247,7 @@ class Recorder:
         ends = np.arange(len(obs)) == len(obs) - 1
         return Episode(obs, action, reward, ends & row.terminated[i], ends & row.truncated[i])
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #fb0733c2
+# %% ../../nbs/7_worlds/08_episodes.ipynb #a08f17aa
 def record(
     env: VectorEnv,  # N environments
     policy: Policy,  # who plays
@@ -297,7 +298,7 @@ def _gather_part(job):
     shutil.rmtree(path / f"part-{k:05}", ignore_errors=True)
     draft.rename(path / f"part-{k:05}")
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #8754112b
+# %% ../../nbs/7_worlds/08_episodes.ipynb #8a0d8e51
 def gather(
     path: str | Path,  # folder of the recording; one that exists goes on
     task,  # with `make(num_envs)`; a dataclass, its fields go to the card
@@ -401,3 +402,19 @@ def tile_windows(
     counts = -(-episodes.rows[numbers] // length)
     which = np.repeat(numbers, counts)
     return which, length * (np.arange(len(which)) - np.repeat(np.cumsum(counts) - counts, counts))
+
+# %% ../../nbs/7_worlds/08_episodes.ipynb #cf1a5a4b
+def sample_newest(
+    episodes: Episodes,  # a recording that somebody else is still writing
+    length: int,  # rows T of a window
+    batch: int,  # windows B
+    seed: int,  # of the draws
+    newest: int = 512,  # episodes that are drawn from
+    every: int = 100,  # batches after which new episodes are looked for
+) -> Iterator[dict]:  # batches (T, B, …), for ever
+    "Random windows of the newest episodes; ValueError when there are none yet."
+    rng = numpy_generator(seed, "newest")
+    while True:
+        episodes.refresh()
+        numbers, draws = np.arange(len(episodes))[-newest:], int(rng.integers(2**32))
+        yield from itertools.islice(sample_windows(episodes, length, batch, draws, numbers), every)

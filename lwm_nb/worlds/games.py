@@ -443,7 +443,7 @@ class GameEnv(gym.Env):
         self._under_way = not ended
         return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
-# %% ../../nbs/7_worlds/05_games.ipynb #56d15278
+# %% ../../nbs/7_worlds/05_games.ipynb #7d6cbf3f
 @patch
 def render(self: GameEnv) -> np.ndarray | None:  # (256, 256, 3) uint8, or nothing
     "The frame in colour, each pixel eight times as wide and high."
@@ -466,6 +466,12 @@ def load_state(
     "Go on where another one stood."
     self.batch.load_state(state)
     self._under_way = bool(state["under_way"])
+
+
+@patch
+def get_action_meanings(self: GameEnv) -> list[str]:  # one for each action
+    "What the moves are called, as Atari environments say it."
+    return list(self.batch.game.actions)
 
 # %% ../../nbs/7_worlds/05_games.ipynb #681af620
 class Player:

@@ -4,18 +4,19 @@
 __all__ = ['Corners', 'Prediction', 'WorldModel', 'reset_state', 'index_state', 'stack', 'sequences', 'unroll', 'mean_nats',
            'begin', 'Constant', 'CopyLast', 'Freeze', 'mean_frame', 'Certain', 'GameModel']
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #17104b14
+# %% ../../nbs/7_worlds/00_interface.ipynb #3ab340c0
 from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from ..agent.forward_model import Bits, Imagined
-from ..foundations.rows import Rows
+from ..foundations.rows import Rows, final_observations
 from ..foundations.seeding import check_seed
 from ..foundations.tasks import Policy
 
@@ -293,7 +294,7 @@ def mean_frame(
     "Mean of all rows that exist: the best `value` of a constant."
     return batch["obs"][batch["mask"]].float().mean(0)
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #71b1692c
+# %% ../../nbs/7_worlds/00_interface.ipynb #2edc6045
 class Certain:
     "Prediction of one observation, with probability one."
 
@@ -311,7 +312,7 @@ class Certain:
     def sample(self, generator=None, temperature=1.0):
         return self.mean
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #0593aa07
 class GameModel:
     "The real game as its own world model; it needs `state`, `load_state` and same-step autoreset."
 
@@ -335,27 +336,46 @@ class GameModel:
         obs, _ = env.reset(seed=self.seed)
         return self._pack(env, obs, False)
 
-    def _step(self, state, action):
-        env = self.make(len(action))
-        env.reset(seed=self.seed)
-        arrays = {k[5:]: v.numpy() for k, v in state.items() if k.startswith("game.")}
-        env.load_state({k: np.moveaxis(v, 0, self.batch_axis.get(k, 0)).copy() for k, v in arrays.items()})
-        obs, reward, terminated, *_ = env.step(action.numpy())
-        return self._pack(env, obs, True), reward, terminated
+# %% ../../nbs/7_worlds/00_interface.ipynb #d1a8c7a2
+@patch
+def _step(self: GameModel, state, action):
+    env = self.make(len(action))
+    env.reset(seed=self.seed)
+    arrays = {k[5:]: v.numpy() for k, v in state.items() if k.startswith("game.")}
+    env.load_state({k: np.moveaxis(v, 0, self.batch_axis.get(k, 0)).copy() for k, v in arrays.items()})
+    obs, reward, terminated, truncated, info = env.step(action.numpy())
+    ended, last = np.flatnonzero(terminated | truncated), np.array(obs)
+    last[ended] = final_observations(info, ended, obs)
+    return self._pack(env, obs, True), last, reward, terminated
 
-    def observe(self, state, obs, action, first):
-        if state["begun"].all():
-            state, *_ = self._step(state, action)
-        return state | {"begun": torch.ones_like(state["begun"])}, Certain(state["obs"])
 
-    def imagine(self, state, action, generator=None, temperature=1.0):
-        state, reward, terminated = self._step(state, action)
-        row = Imagined(state["obs"].float(), torch.from_numpy(reward), torch.from_numpy(terminated))
-        return state, row
+@patch
+def observe(self: GameModel, state, obs, action, first):
+    "Step the game; what is seen changes nothing."
+    shown = state["obs"]
+    if state["begun"].all():
+        state, last, *_ = self._step(state, action)
+        wide = first.reshape(-1, *[1] * (obs.ndim - 1))
+        shown = torch.where(wide, state["obs"], torch.from_numpy(last))
+    return state | {"begun": torch.ones_like(state["begun"])}, Certain(shown)
 
-    def loss(self, batch):
-        log_prob, _ = unroll(self, batch)
-        return {"loss": mean_nats(log_prob, batch), "log_prob": log_prob}
 
-    def decode(self, state):
-        return self.make(1).picture(state["obs"])
+@patch
+def imagine(self: GameModel, state, action, generator=None, temperature=1.0):
+    "Step the game; where an episode ends, the row is its last one and the state begins the next."
+    state, last, reward, terminated = self._step(state, action)
+    row = Imagined(torch.from_numpy(last).float(), torch.from_numpy(reward), torch.from_numpy(terminated))
+    return state, row
+
+
+@patch
+def loss(self: GameModel, batch):
+    "0 for its own episodes, ∞ for others."
+    log_prob, _ = unroll(self, batch)
+    return {"loss": mean_nats(log_prob, batch), "log_prob": log_prob}
+
+
+@patch
+def decode(self: GameModel, state):
+    "The picture that the game has."
+    return self.make(1).picture(state["obs"])

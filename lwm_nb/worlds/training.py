@@ -65,7 +65,7 @@ def fit(
     model: WorldModel,  # a torch module; trained in place
     batches: Callable[[int, int], dict],  # (number of the update, batch size) → sequences (T, B, …)
     config: FitConfig,  # the budget and the rest
-    file: str | Path | None = None,  # where weights and optimiser are stored; what is there is gone on with
+    file: str | Path | None = None,  # where weights and optimiser are stored; what is there is continued
     every: float = 60.0,  # seconds of budget between two judgements
     log: Callable
     | None = None,  # called with model, updates, seconds: at the start, every so often, at the end

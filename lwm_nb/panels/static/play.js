@@ -1,6 +1,9 @@
 // The page of the play panel (an anywidget): it draws the views that the session sends, and sends back keys,
 // buttons and "drawn". It keeps no state of the game. Four parts: what is on the page, how a view is drawn,
-// what a person can do, and how the page notices that nobody answers.
+// what a person can do, and how the page notices that nobody answers. A page that shows more (dream.js) appends
+// itself to this one: an object with build, draw and listen in EXTRAS, and several panes in one picture.
+
+const EXTRAS = [];
 
 // ---- what is on the page ----------------------------------------------------------------------------------
 
@@ -30,9 +33,9 @@ function tick(name, label) {
 
 function build(el) {
   const p = {};
-  p.canvas = element("canvas", { "data-testid": "play-canvas", width: 300, height: 300 });
   p.stage = element("div", { class: "lwm-stage", tabindex: 0, role: "application",
-    "data-testid": "play-stage", "aria-label": "Game" }, p.canvas);
+    "data-testid": "play-stage", "aria-label": "Game" });
+  addPanes(p, [""]);
   p.hint = element("p", { class: "lwm-hint" });
   p.pad = element("div", { class: "lwm-pad", role: "group", "aria-label": "Moves" });
   p.facts = element("div", { class: "lwm-facts", "data-testid": "play-facts" });
@@ -78,8 +81,19 @@ function build(el) {
       row(p.fogLabel, p.pathLabel, p.arrowsLabel, p.heatLabel, p.record, p.replayLabel),
       element("div", { class: "lwm-time" }, p.slider, p.where, p.live)),
     element("div", { class: "lwm-foot" }, p.words, p.notice));
+  for (const extra of EXTRAS) extra.build(p);
   el.append(p.root);
   return p;
+}
+
+// One canvas for each picture; several have names under them.
+function addPanes(p, names) {
+  if (p.canvases && p.stage.dataset.panes === names.join()) return;
+  p.stage.dataset.panes = names.join();
+  p.canvases = names.map((name, i) => element("canvas", { width: 300, height: 300,
+    "data-testid": "play-canvas" + (i ? "-" + i : "") }));
+  p.stage.replaceChildren(...p.canvases.map((canvas, i) => names.length === 1 ? canvas :
+    element("figure", {}, canvas, element("figcaption", { class: "lwm-what" }, names[i]))));
 }
 
 // ---- how a view is drawn ----------------------------------------------------------------------------------
@@ -96,13 +110,14 @@ function bar(share, kind, text) {
 function drawMoves(p, v) {
   const cell = (kind, ...items) =>
     element("span", { class: "lwm-cell lwm-c-" + kind, role: "cell" }, ...items);
-  const shown = (v.maze || v.watched) && v.score.length === 0;
+  const sees = v.maze && v.moves[0].seen !== null;  // each move leads through an opening that is seen or not
+  const shown = (sees || v.watched) && v.score.length === 0;
   p.table.hidden = !shown;
   if (!shown) return;
-  const imagines = v.maze && v.imagines;  // in the labyrinth, observed number i says whether way i is open
+  const imagines = sees && v.imagines;
   const head = element("div", { class: "lwm-line lwm-head", role: "row" }, cell("glyph", "way"));
   if (imagines) head.append(cell("bar", "expected open"));
-  if (v.maze) head.append(cell("seen", "seen"));
+  if (sees) head.append(cell("seen", "seen"));
   if (v.watched) head.append(cell("bar", "worth (Q)"));
   const lines = v.moves.map((m) => {
     const line = element("div", { class: "lwm-line", role: "row", "data-move": m.name,
@@ -113,7 +128,7 @@ function drawMoves(p, v) {
       const sure = bar(known ? m.expected : 0, "expected", known ? number(m.expected) : "–");
       line.append(cell("bar", ...sure));
     }
-    if (v.maze) {
+    if (sees) {
       const right = m.expected === null ? null : (m.expected > 0.5) === m.seen;
       const mark = element("span", { class: right ? "lwm-right-mark" : "lwm-wrong-mark" },
         right === null ? "" : right ? "✓" : "✗");
@@ -124,7 +139,7 @@ function drawMoves(p, v) {
     return line;
   });
   p.table.replaceChildren(head, ...lines);
-  p.table.dataset.columns = [imagines, v.maze, v.watched].map(Number).join("");
+  p.table.dataset.columns = [imagines, sees, v.watched].map(Number).join("");
 }
 
 // Any other observation: two pictures, or a line for each number: what was expected (bar) and seen (tick).
@@ -162,6 +177,16 @@ async function captioned(name, data) {
   return element("figure", {}, canvas, element("figcaption", { class: "lwm-what" }, name));
 }
 
+function drawBars(box, name, values, scale) {
+  const bars = values.map((s, i) => {
+    const one = element("span", { class: i === values.length - 1 ? "lwm-now" : "" });
+    one.style.height = (s === null ? 3 : 3 + 97 * s / scale) + "%";
+    return one;
+  });
+  box.replaceChildren(element("span", { class: "lwm-name" }, name),
+    element("span", { class: "lwm-bars", "aria-hidden": "true" }, ...bars));
+}
+
 function drawSurprise(p, v) {
   p.gauge.hidden = p.history.hidden = !v.imagines;
   if (!v.imagines) return;
@@ -171,13 +196,7 @@ function drawSurprise(p, v) {
   p.gauge.replaceChildren(element("span", { class: "lwm-name" }, "surprise"),
     ...bar(now === null ? 0 : now / v.scale, "surprise", now === null ? "–" : number(now)), text);
   p.gauge.dataset.value = now === null ? "" : now;
-  const bars = v.history.map((s, i) => {
-    const one = element("span", { class: i === v.history.length - 1 ? "lwm-now" : "" });
-    one.style.height = (s === null ? 3 : 3 + 97 * s / v.scale) + "%";
-    return one;
-  });
-  p.history.replaceChildren(element("span", { class: "lwm-name" }, "so far"),
-    element("span", { class: "lwm-bars", "aria-hidden": "true" }, ...bars));
+  drawBars(p.history, "so far", v.history, v.scale);
 }
 
 function drawScore(p, v) {
@@ -206,13 +225,18 @@ async function drawPicture(p, v, data) {
   const picture = await createImageBitmap(new Blob([data], { type: "image/png" }));
   if (v.seq < (p.drawn || 0)) return;
   p.drawn = v.seq;
-  const { width, height } = picture;
-  if (p.canvas.width !== width || p.canvas.height !== height) Object.assign(p.canvas, { width, height });
-  const zoom = v.maze ? 1 : Math.max(1, Math.floor(420 / height));
-  p.canvas.style.width = width * zoom + "px";
-  p.canvas.style.imageRendering = v.maze ? "auto" : "pixelated";
-  p.canvas.getContext("2d").drawImage(picture, 0, 0);
-  p.canvas.dataset.seq = v.seq;
+  const names = v.panes || [""], gap = v.gap || 0, height = picture.height;
+  const width = (picture.width - gap * (names.length - 1)) / names.length;
+  const zoom = v.maze ? 1 : Math.max(1, Math.floor((names.length === 1 ? 420 : 280) / height));
+  addPanes(p, names);
+  p.root.dataset.panes = names.length;
+  p.canvases.forEach((canvas, i) => {  // all of them before the page is painted again
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    canvas.style.width = width * zoom + "px";
+    canvas.style.imageRendering = v.maze ? "auto" : "pixelated";
+    canvas.getContext("2d").drawImage(picture, i * (width + gap), 0, width, height, 0, 0, width, height);
+    canvas.dataset.seq = v.seq;
+  });
 }
 
 function options(box, values, present, label = String) {
@@ -260,7 +284,7 @@ function drawTools(p, v, act) {
   }
   p.play.textContent = v.playing ? "❚❚ Pause" : "▶ Play";
   p.play.disabled = v.live && v.mover === "you" && !v.real_time;
-  p.step.disabled = v.live && (v.mover === "you" || v.over);
+  p.step.disabled = v.live && (v.over || (v.mover === "you" && !v.steps));
   p.fresh.textContent = v.maze ? "New maze" : "New game";
   p.record.textContent = v.recording ? "■ Stop and save" : v.over ? "● Save" : "● Record";
   p.record.setAttribute("aria-pressed", v.recording);
@@ -292,6 +316,7 @@ async function draw(p, v, [data, ...pictures], act) {
   drawSurprise(p, v);
   drawScore(p, v);
   drawTools(p, v, act);
+  for (const extra of EXTRAS) extra.draw(p, v);
   p.stage.setAttribute("aria-label", v.game + ". " + v.hint);
   Object.assign(p.root.dataset, { step: v.at, mover: v.mover, playing: v.playing, live: v.live, game: v.game,
     recording: v.recording, size: v.size, moved: v.moved, maze: v.maze });
@@ -345,6 +370,7 @@ function listen(p, act) {
   p.arrows.onchange = () => set("arrows", p.arrows.checked);
   p.time.onchange = () => set("real_time", p.time.checked);
   p.replay.onchange = () => p.replay.value && act({ type: "replay", value: p.replay.value });
+  for (const extra of EXTRAS) extra.listen(p, act);
   p.slider.oninput = () => act({ type: "seek", value: Number(p.slider.value) });
   return () => window.removeEventListener("keydown", shortcuts, true);
 }
