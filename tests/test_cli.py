@@ -347,5 +347,11 @@ def test_worlds_are_trained_judged_and_studied(tmp_path):
     for _ in range(2):
         code, out, err = call("worlds", "all", *words, "--out", study)
         assert code == 0 and (study / "figure.png").exists(), err
-    assert "no run folder" in refused("worlds", "eval", tmp_path / "none")
-    assert "JSON object" in refused("worlds", "train", "cube", "--settings", "dark", "--out", tmp_path / "x")
+    wrong = {
+        ("eval", tmp_path / "none"): "no run folder",
+        ("train", "cube", "--settings", "dark", "--out", tmp_path / "x"): "JSON object",
+    }
+    for words, said in wrong.items():
+        code, out, err = call("worlds", *words)
+        assert (code, out) == (1, "") and said in err and err.count("\n") == 1
+    assert not (tmp_path / "x").exists()
