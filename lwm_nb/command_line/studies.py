@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['NOTEBOOK', 'QUICK', 'CANNOT', 'save_figure', 'begin_study', 'write_report', 'check_study', 'main_table',
            'write_study', 'Reproduce', 'grid_text', 'write_sweep', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
-           'Encoders', 'Card', 'verdict_text', 'Verify', 'Bench']
+           'Group', 'Encoders', 'Card', 'verdict_text', 'Verify', 'Bench']
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #165ee13d
 import io
@@ -404,25 +404,29 @@ class EncodersAggregate:
         return "Stopped. Runs are only read; a table or picture may be missing."
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #ac023925
-@dataclass(frozen=True)
-class Encoders:
-    "Train encoders on pairs of images many times, or aggregate such a study."
-
-    command: (
-        Annotated[EncodersTrain, subcommand("train")] | Annotated[EncodersAggregate, subcommand("aggregate")]
-    )
+class Group:
+    "A command with commands of its own; the chosen one is its field `command`."
 
     @property
     def json(self) -> bool:
         return self.command.json
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
-        "What the chosen half does."
+        "What the chosen one does."
         return self.command.run()
 
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
         return self.command.stopped()
+
+
+@dataclass(frozen=True)
+class Encoders(Group):
+    "Train encoders on pairs of images many times, or aggregate such a study."
+
+    command: (
+        Annotated[EncodersTrain, subcommand("train")] | Annotated[EncodersAggregate, subcommand("aggregate")]
+    )
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #e6e1c18d
 def _counted(outcomes):

@@ -17,7 +17,7 @@ from fastcore.basics import patch
 from tyro.conf import Positional, arg, subcommand
 
 from .answers import RUNS, Flag, check_episodes, live_table, row_log, say, what_is_left
-from .studies import begin_study, save_figure
+from .studies import Group, begin_study, save_figure
 from .training import default_folder
 from ..foundations.files import write_atomic
 from ..foundations.plotting import use_style
@@ -225,7 +225,7 @@ def run(self: WorldsAll) -> tuple[dict, str]:  # for a program, for a person
 
 # %% ../../nbs/11_command_line/04_worlds.ipynb #48c67ffd
 @dataclass(frozen=True)
-class Worlds:
+class Worlds(Group):
     "World models of games, from pixels: train one, judge one, or study all of them."
 
     command: (
@@ -233,15 +233,3 @@ class Worlds:
         | Annotated[WorldsEval, subcommand("eval")]
         | Annotated[WorldsAll, subcommand("all")]
     )
-
-    @property
-    def json(self) -> bool:
-        return self.command.json
-
-    def run(self) -> tuple[dict, str]:  # for a program, for a person
-        "What the chosen part does."
-        return self.command.run()
-
-    def stopped(self) -> str:  # one line
-        "What an interrupt leaves."
-        return self.command.stopped()

@@ -85,7 +85,7 @@ class WorldConfig:
     draw: int = 128
     """Size of the layer between state and picture, where there is one."""
     horizon: int = 64
-    """Frames that are foretold, at the end of the training."""
+    """Frames that are predicted, at the end of the training."""
     grow: float = 0.7
     """Part of the budget after which the whole horizon is trained; 0: from the beginning."""
     updates: int = 5_000
@@ -99,7 +99,7 @@ class WorldConfig:
     noise: float = 0.5
     """Least share of random moves of those who play, 0..1; each episode has its own, up to 1."""
     outcomes: bool = True
-    """Whether rewards and ends are foretold, too."""
+    """Whether rewards and ends are predicted, too."""
     log_every: int = 250
     """Updates between rows of metrics.csv."""
     checkpoint_every: int = 250
@@ -373,7 +373,7 @@ class WorldTrainer:
 
     kind, config, presets, counter = "world-model", WorldConfig, PRESETS, "updates"
     same_result = ("device", "checkpoint_every")
-    figures = {"loss": "loss", "changed": "squared error of changed pixels", "horizon": "frames foretold"}
+    figures = {"loss": "loss", "changed": "squared error of changed pixels", "horizon": "frames predicted"}
     quick_options = {"episodes": 64}
 
     def unused(self, config):
