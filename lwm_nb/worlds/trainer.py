@@ -396,7 +396,7 @@ class WorldTrainer:
 
     def train(self, run, task, config, resume=False, log=None):
         "Train in a run folder, as `train_world`."
-        if not isinstance(task, GameTask):
+        if task.name != GameTask.name:
             raise ValueError(f"world models of frames are trained on the task game, not on {task.name!r}")
         return train_world(run, task, config, resume, log or (lambda row: None))
 
