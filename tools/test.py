@@ -36,8 +36,18 @@ matplotlib.pyplot nbdev.test numba pandas pytest scipy.stats sklearn.linear_mode
 """.split()
 # what takes longest begins first, so that none of it is left over at the end
 LONGEST_FIRST = """
-browser 00_tour 08_training test_cli 01_oracles test_packaging test_resume test_card 08_jobs 03_studies
-""".split()
+tests/ in JupyterLab
+tests/ with a fork server
+nbs/00_tour.ipynb
+nbs/4_agent/08_training.ipynb
+nbs/3_labyrinth/01_oracles.ipynb
+tests/test_packaging.py
+nbs/1_whitening/02_collapse.ipynb
+nbs/0_foundations/08_jobs.ipynb
+nbs/11_command_line/03_studies.ipynb
+nbs/11_command_line/00_bench.ipynb
+nbs/2_encoder/04_multiple_runs.ipynb
+""".strip().splitlines()
 CONTEXT = multiprocessing.get_context("fork")
 INSTALLING = CONTEXT.Lock()
 
@@ -70,16 +80,22 @@ def run_in_browser(files):
 
 
 def jobs_of(part):
-    """Path, function and argument of each job; tests in the browser are one, they share what they start."""
-    notebooks = [(path, run_notebook, path) for path in find(ROOT)]
-    files = sorted((ROOT / "tests").glob("test_*.py"))
-    shared = [file for file in files if file.stem.startswith("test_browser")]
-    tests = [(ROOT / "tests" / "browser", run_in_browser, shared)]
-    for file in (file for file in files if file not in shared):
-        tests.append((file, run_in_browser if "needs_chromium" in file.read_text() else run_pytest, [file]))
+    """Name, function and argument of each job; test files that share a server are one job."""
+    notebooks = [(str(path.relative_to(ROOT)), run_notebook, path) for path in find(ROOT)]
+    files = {file: file.read_text() for file in sorted((ROOT / "tests").glob("test_*.py"))}
+    in_lab = [file for file, text in files.items() if "open_notebook" in text]
+    forking = [file for file, text in files.items() if "forks" in text]
+    tests = [
+        ("tests/ in JupyterLab", run_in_browser, in_lab),
+        ("tests/ with a fork server", run_pytest, forking),
+    ]
+    for file, text in files.items():
+        if file not in in_lab + forking:
+            function = run_in_browser if "needs_chromium" in text else run_pytest
+            tests.append((str(file.relative_to(ROOT)), function, [file]))
     found = {"notebooks": notebooks, "tests": tests, None: notebooks + tests}[part]
     place = {name: i for i, name in enumerate(LONGEST_FIRST)}
-    return sorted(found, key=lambda job: place.get(job[0].stem, len(place)))
+    return sorted(found, key=lambda job: place.get(job[0], len(place)))
 
 
 def cpu_seconds():
@@ -124,9 +140,8 @@ def run_jobs(jobs, workers):
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                path, function, argument = waiting.pop(0)
+                name, function, argument = waiting.pop(0)
                 log, (heard, answer) = tempfile.TemporaryFile("w+"), CONTEXT.Pipe(duplex=False)
-                name = str(path.relative_to(ROOT))
                 process = CONTEXT.Process(target=do_job, args=(function, argument, log, answer), name=name)
                 process.start()
                 answer.close()
@@ -167,6 +182,9 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
     os.environ["LWM_PROFILE"] = "quick"
+    # where bytecode may not be kept, every process compiles the library anew
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     failed = []
     if args.only == "checks":
         failed += [] if checks() else ["checks"]
