@@ -14,6 +14,8 @@ THEME = "@jupyterlab/apputils-extension/themes"
 @pytest.fixture(scope="module")
 def forks():
     """Fork server that has imported and compiled what a training needs, see warm.py."""
+    import warm  # noqa: F401 - a fork server would not say that this fails
+
     from lwm_nb.foundations.jobs import ONE_THREAD
 
     if "forkserver" not in multiprocessing.get_all_start_methods():

@@ -64,35 +64,25 @@ def run_notebook(path):
     return test_nb(path, skip_flags=TEST_FLAGS, basepath=ROOT)[0]
 
 
-def run_pytest(files):
-    """Whether the tests of these files pass."""
+def run_tests(files):
+    """Whether the tests of these files pass, once there is the browser that they need."""
     import pytest
 
+    if any("needs_chromium" in file.read_text() for file in files):
+        with INSTALLING:
+            install_chromium()
     options = ["-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore:Module already imported"]
     return pytest.main([*options, *map(str, files)]) == 0
-
-
-def run_in_browser(files):
-    """The same, once there is a browser."""
-    with INSTALLING:
-        install_chromium()
-    return run_pytest(files)
 
 
 def jobs_of(part):
     """Name, function and argument of each job; test files that share a server are one job."""
     notebooks = [(str(path.relative_to(ROOT)), run_notebook, path) for path in find(ROOT)]
-    files = {file: file.read_text() for file in sorted((ROOT / "tests").glob("test_*.py"))}
-    in_lab = [file for file, text in files.items() if "open_notebook" in text]
-    forking = [file for file, text in files.items() if "forks" in text]
-    tests = [
-        ("tests/ in JupyterLab", run_in_browser, in_lab),
-        ("tests/ with a fork server", run_pytest, forking),
-    ]
-    for file, text in files.items():
-        if file not in in_lab + forking:
-            function = run_in_browser if "needs_chromium" in text else run_pytest
-            tests.append((str(file.relative_to(ROOT)), function, [file]))
+    shared, tests = {"open_notebook": "tests/ in JupyterLab", "forks": "tests/ with a fork server"}, {}
+    for file in sorted((ROOT / "tests").glob("test_*.py")):
+        names = [name for word, name in shared.items() if word in file.read_text()]
+        tests.setdefault((*names, str(file.relative_to(ROOT)))[0], []).append(file)
+    tests = [(name, run_tests, files) for name, files in tests.items()]
     found = {"notebooks": notebooks, "tests": tests, None: notebooks + tests}[part]
     place = {name: i for i, name in enumerate(LONGEST_FIRST)}
     return sorted(found, key=lambda job: place.get(job[0], len(place)))
