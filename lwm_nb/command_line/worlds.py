@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['forecast_rows', 'forecast_text', 'game_task', 'WorldsTrain', 'WorldsEval', 'worlds_figure', 'WorldsAll', 'Worlds']
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #586bed2a
+# %% ../../nbs/11_command_line/04_worlds.ipynb #6db0a6e2
 import json
 import time
 from dataclasses import dataclass, replace
@@ -28,17 +28,17 @@ from ..foundations.tasks import find_trainer
 from ..worlds.games import GameTask
 from ..worlds.trainer import PRESETS, WorldConfig
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #83276656
+# %% ../../nbs/11_command_line/04_worlds.ipynb #b926f182
 def forecast_rows(
     run: Run,  # judged
-) -> list[dict]:  # a row for each forecast and measure: forecast, measure, steps ahead, mean, episodes
+) -> list[dict]:  # a row for each forecast and measure: forecast, measure, steps, mean, episodes
     "What the evaluation of a run says."
     rows = []
     for name, found in run.read_json("evaluation")["forecasts"].items():
         for measure, values in found.items():
             kind, _, steps = measure.rpartition(" ")
             mean = float(np.mean(values)) if values else None
-            row = {"forecast": name, "measure": kind, "steps": int(steps)}
+            row = {"forecast": name, "measure": kind, "steps": int(steps) if steps.isdigit() else steps}
             rows.append(row | {"mean": mean, "episodes": len(values)})
     return rows
 
@@ -46,7 +46,7 @@ def forecast_rows(
 def forecast_text(
     rows: list[dict],  # of `forecast_rows`
 ) -> str:  # lines
-    "Squared errors, and shares of things that are within two pixels, by steps ahead."
+    "Squared errors, and shares of things that are where they should be, by steps ahead and at the end."
     table, lines = pd.DataFrame(rows), []
     for (measure, forecast), own in table.groupby(["measure", "forecast"], sort=False):
         shown = {f"h={r.steps}": "" if r.mean is None else f"{r.mean:.4f}" for r in own.itertuples()}
@@ -223,7 +223,7 @@ def run(self: WorldsAll) -> tuple[dict, str]:  # for a program, for a person
     said = [text, *(f"{name}: {path}" for name, path in files.items())]
     return {"run": root, "rows": rows, "files": files}, "\n".join(said)
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #48c67ffd
+# %% ../../nbs/11_command_line/04_worlds.ipynb #ddd3b313
 @dataclass(frozen=True)
 class Worlds(Group):
     "World models of games, from pixels: train one, judge one, or study all of them."

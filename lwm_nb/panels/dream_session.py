@@ -71,7 +71,7 @@ def left_at(
     dream = episode.rows[t - since + 1 : t + 1] if since > 0 else []
     return next((row.since for row in dream if row.divergence > tolerance), None)
 
-# %% ../../nbs/10_panels/13_dream_session.ipynb #1fd506aa
+# %% ../../nbs/10_panels/13_dream_session.ipynb #73ad2953
 TEMPERATURES = (0.1, 0.5, 1.0, 2.0)
 
 

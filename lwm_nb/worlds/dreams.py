@@ -3,7 +3,9 @@
 # %% auto #0
 __all__ = ['QUARTER', 'DreamVectorEnv', 'Dream', 'Twin', 'twins', 'span_of', 'divergence']
 
-# %% ../../nbs/7_worlds/03_dreams.ipynb #5eeb67f0
+# %% ../../nbs/7_worlds/03_dreams.ipynb #226f3711
+from collections import deque
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -167,7 +169,7 @@ class Dream(gym.Env):
             return None
         return np.asarray(self.dreams.model.decode(self.dreams.memory))[0]
 
-# %% ../../nbs/7_worlds/03_dreams.ipynb #5c21b4d6
+# %% ../../nbs/7_worlds/03_dreams.ipynb #36373788
 class Twin:
     "A dream in lock-step with B real games: states `seen` and `dream`, `since` (B,) rows after the anchor."
 
@@ -185,17 +187,30 @@ class Twin:
         self.generator = torch_generator(check_seed(seed), "twins")
         self.seen = self.dream = model.initial(num_envs)
         self.since, self.prediction = torch.zeros(num_envs, dtype=torch.long), None
+        self.recent = deque(maxlen=getattr(model, "context", 0))
 
+    def looked(self) -> dict:  # state
+        "A state that has seen the last real rows, whatever the model looks at."
+        if not self.recent:
+            return self.seen
+        state = self.model.initial(len(self.since))
+        for k, (obs, action, first) in enumerate(self.recent):
+            state, _ = self.model.observe(state, obs, action, first | (k == 0))
+        return state
+
+    @torch.no_grad()
     def anchor(
         self,
         which: torch.Tensor | None = None,  # (B,) bool; None: all
     ):
         "Go on dreaming from the real rows that were seen last."
         which = torch.ones_like(self.since, dtype=torch.bool) if which is None else which
-        self.dream = reset_state(self.dream, self.seen, which)
-        self.since = self.since.where(~which, 0)
+        if which.any():
+            self.seen = reset_state(self.seen, self.looked(), which)
+            self.dream = reset_state(self.dream, self.seen, which)
+            self.since = self.since.where(~which, 0)
 
-# %% ../../nbs/7_worlds/03_dreams.ipynb #17cbdb52
+# %% ../../nbs/7_worlds/03_dreams.ipynb #83258323
 @patch
 @torch.no_grad()
 def take(
@@ -211,6 +226,7 @@ def take(
     if not first.all():
         self.dream, dreamed = self.model.imagine(self.dream, action, self.generator, self.temperature)
     self.seen, self.prediction = self.model.observe(self.seen, obs, action, first)
+    self.recent.append((obs, action, first))
     self.since = (self.since + 1).where(~first, 0)
     since = self.since
     self.anchor(first if self.horizon is None else first | (since >= self.horizon))

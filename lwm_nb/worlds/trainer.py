@@ -5,7 +5,7 @@ __all__ = ['MODELS', 'HELD_OUT_EPISODES', 'WORLD_HELD_OUT', 'THESIS', 'SMALL_COR
            'make_model', 'reward_values', 'players', 'WorldLearner', 'train_world', 'load_world', 'judge_world',
            'unused_settings', 'quick_settings', 'WorldTrainer']
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #0775c625
+# %% ../../nbs/7_worlds/13_trainer.ipynb #14363815
 import math
 import time
 from collections.abc import Callable
@@ -27,10 +27,16 @@ from ..foundations.tasks import Metric, Result, UniformRandom, find_task, regist
 from lwm_nb.worlds.evaluation import (
     STEPS_AHEAD,
     THINGS,
+    commonest_rewards,
     dream_forecast,
+    expected_rewards,
+    judged_rows,
+    last_rewards,
     measures,
     plain_forecasts,
     play_out,
+    read_places,
+    row_features,
     score_table,
     with_actions,
 )
@@ -68,7 +74,7 @@ def check_settings(
             f"lr is {config.lr}, strand {config.strand}: choose lr above 0 and strand of at least 0"
         )
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #875a6cd7
+# %% ../../nbs/7_worlds/13_trainer.ipynb #551b61b2
 @dataclass(frozen=True)
 class WorldConfig:
     "Settings of a world model and its training; ValueError for one out of range."
@@ -300,10 +306,31 @@ def load_world(
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #5823446d
+# %% ../../nbs/7_worlds/13_trainer.ipynb #e889e6ba
 WORLD_HELD_OUT = 1_000_003
 
 
+def _last(batch, steps, context):
+    step, episode = steps["end"]
+    return batch["reward"][context:][step, episode]
+
+
+def _outcomes(model, features, batch, steps, context, given):
+    if model.outcome is None:
+        return {}
+    chances, _ = expected_rewards(model, features[steps["end"]])
+    return {("reward", "end"): last_rewards(chances, model.rewards, _last(batch, steps, context), given)}
+
+
+def _readings(features, truth, things, steps, context):
+    out = {}
+    for thing in things:
+        for h, where in steps.items():
+            exact = {name: truth[name][context:][where] for name in thing.fields}
+            out[f"{thing.name} read", h] = read_places(features[where], exact, thing) <= thing.within
+    return {key: value.astype(float) for key, value in out.items()}
+
+# %% ../../nbs/7_worlds/13_trainer.ipynb #aa997cc7
 def judge_world(
     model: FrameModel,  # trained
     task: GameTask,  # its game
@@ -315,20 +342,28 @@ def judge_world(
     policy, rows = players(task, config.noise), config.context + config.horizon
     batch, truth = play_out(task, policy, episodes, rows, seed)
     seen, _ = play_out(task, policy, 256, rows, seed_int(seed, "mean frame") % 2**32)
-    mean = seen["obs"][seen["mask"]].float().mean(0)
+    mean, given = seen["obs"][seen["mask"]].float().mean(0), seen["reward"][seen["terminated"] & seen["mask"]]
     frames = {"model": dream_forecast(model, batch, config.context)}
     for kind in ("shuffled", "frozen"):
         other = with_actions(batch, kind, config.context)
         frames[f"model, {kind} actions"] = dream_forecast(model, other, config.context)
     frames |= plain_forecasts(task, batch, truth, config.context, mean)
+    things, unseen = THINGS.get(task.game, ()), bool(task.settings.get("dark"))
+    steps = judged_rows(batch, config.context, STEPS_AHEAD if config.horizon > 8 else (1, config.horizon))
     out = {}
     for name, forecast in frames.items():
-        found = measures(forecast, batch, truth, config.context, THINGS.get(task.game, ()))
-        scores = score_table(found, STEPS_AHEAD if config.horizon > 8 else (1, config.horizon))
-        out[name] = {f"{measure} {h}": values for (measure, h), values in scores.items()}
-    return out
+        found = measures(forecast, batch, truth, config.context, () if unseen else things)
+        out[name] = score_table(found, steps)
+    readers = {"model": model} | ({"untrained model": make_model(task, config).eval()} if unseen else {})
+    for name, reader in readers.items():
+        features = row_features(reader, batch, config.context)
+        out[name] = out.get(name, {}) | _outcomes(reader, features, batch, steps, config.context, given)
+        out[name] |= _readings(features, truth, things if unseen else (), steps, config.context)
+    if model.outcome is not None:
+        out["mean frame"]["reward", "end"] = commonest_rewards(given, _last(batch, steps, config.context))
+    return {name: {f"{measure} {h}": v for (measure, h), v in of.items()} for name, of in out.items()}
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #f8ab6528
+# %% ../../nbs/7_worlds/13_trainer.ipynb #e2b0e6f1
 THESIS = dict(grow=0.0, counted=1.0, updates=50_000, lr=1e-3)
 SMALL_CORE = THESIS | dict(hidden=32, strand=32)
 PRESETS = {
@@ -367,7 +402,7 @@ def quick_settings(
     small |= dict(horizon=min(config.horizon, 8), log_every=max(1, updates), checkpoint_every=0)
     return replace(config, **small)
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #eff28c2c
+# %% ../../nbs/7_worlds/13_trainer.ipynb #f675e712
 class WorldTrainer:
     "Trains the frame models on the games."
 
