@@ -372,7 +372,7 @@ def test_dead_kernel_is_said_and_a_new_one_plays(played):
     screenshot(page, "play_dead")
     # JupyterLab starts a new kernel by itself; a restart that is asked for meanwhile can leave one that never
     # answers (all cells at [*], whoever asks again), so the alarm says to wait
-    page.wait_for_function(ANSWERS, timeout=120_000)
+    page.wait_for_function(ANSWERS, timeout=120_000, polling=300)
     menu_item(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells…")
     page.click(".jp-Dialog button.jp-mod-accept")
     page.wait_for_selector("[data-testid=play-panel]", state="detached")

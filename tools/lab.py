@@ -121,7 +121,8 @@ def open_in(page, lab, name):
     page.goto(f"{lab.url}/lab/tree/{lab.folder}{name}?token={lab.token}&reset")
     page.wait_for_selector(f"{NOTEBOOK} .jp-Cell", timeout=60_000)
     page.wait_for_selector(IDLE, timeout=60_000)
-    page.wait_for_function(ANSWERS, timeout=60_000)  # the page says idle before the kernel is there
+    # the page says idle before the kernel is there
+    page.wait_for_function(ANSWERS, timeout=60_000, polling=300)
     return page
 
 
@@ -148,7 +149,7 @@ def run_all(page, timeout=180):
     deadline, asked = time.monotonic() + timeout, 0.0
     errors = page.locator(f"{NOTEBOOK} [data-mime-type='application/vnd.jupyter.error']")
     prompts = page.locator(f"{NOTEBOOK} .jp-CodeCell .jp-InputPrompt")
-    page.wait_for_function(ANSWERS, timeout=60_000)
+    page.wait_for_function(ANSWERS, timeout=60_000, polling=300)
     while re.search(r"\[\D*\]", numbers := " ".join(prompts.all_inner_texts())):
         assert errors.count() == 0, errors.first.inner_text()
         assert time.monotonic() < deadline, f"after {timeout} s the cells are {numbers}"

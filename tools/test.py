@@ -40,13 +40,18 @@ tests/ in JupyterLab
 tests/ with a fork server
 nbs/00_tour.ipynb
 nbs/4_agent/08_training.ipynb
-nbs/3_labyrinth/01_oracles.ipynb
+nbs/experiments/04_rolim.ipynb
 tests/test_packaging.py
+nbs/experiments/05_other_environments.ipynb
+nbs/2_encoder/04_multiple_runs.ipynb
+nbs/experiments/03_encoders.ipynb
+nbs/3_labyrinth/01_oracles.ipynb
+nbs/experiments/00_labyrinth.ipynb
+nbs/experiments/01_lambda_and_surprise.ipynb
+nbs/11_command_line/00_bench.ipynb
+nbs/11_command_line/03_studies.ipynb
 nbs/1_whitening/02_collapse.ipynb
 nbs/0_foundations/08_jobs.ipynb
-nbs/11_command_line/03_studies.ipynb
-nbs/11_command_line/00_bench.ipynb
-nbs/2_encoder/04_multiple_runs.ipynb
 """.strip().splitlines()
 CONTEXT = multiprocessing.get_context("fork")
 INSTALLING = CONTEXT.Lock()
