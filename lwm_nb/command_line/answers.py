@@ -4,7 +4,7 @@
 __all__ = ['SYMBOLS', 'SHOWN', 'Flag', 'RUNS', 'HELD_OUT', 'result_row', 'table_text', 'study_text', 'UsageError', 'say',
            'row_line', 'row_log', 'command_text', 'check_episodes', 'what_is_left', 'status_text', 'live_table']
 
-# %% ../../nbs/11_command_line/01_answers.ipynb #9cf8a22a
+# %% ../../nbs/11_command_line/01_answers.ipynb #50a26424
 import shlex
 import sys
 import time
@@ -18,6 +18,7 @@ from tyro.conf import FlagCreatePairsOff
 
 from ..foundations.run import text_table
 from ..foundations.statistics import student_interval
+from ..foundations.studies import score_text
 from ..foundations.sweep import minutes_left
 from ..foundations.tasks import Result
 from ..foundations.tracking import tensorboard_log
@@ -41,13 +42,17 @@ def result_row(
         "episodes": len(values),
     }
 
-# %% ../../nbs/11_command_line/01_answers.ipynb #7b75aa11
+# %% ../../nbs/11_command_line/01_answers.ipynb #3b1b7ad2
 SYMBOLS = {"epsilon": "ε"}
 SHOWN = "mean low high median unfinished".split()
 
 
 def _number(value, form=".6g"):
     return "" if value is None or value != value else value if isinstance(value, str) else f"{value:{form}}"
+
+
+def _score(value):
+    return "" if value is None or value != value else score_text(value)
 
 
 def table_text(
@@ -58,9 +63,9 @@ def table_text(
     for row in rows:
         names = list(row)
         before, after = names[: names.index("mean")], [n for n in names if n not in SHOWN]
-        low, high = (_number(row[k], ".2f") for k in ("low", "high"))
+        low, high = (_score(row[k]) for k in ("low", "high"))
         line = {SYMBOLS.get(n, n): _number(row[n], "g") for n in before}
-        line |= {"mean": _number(row["mean"], ".2f"), "95 % interval": f"{low} … {high}" if low else ""}
+        line |= {"mean": _score(row["mean"]), "95 % interval": f"{low} … {high}" if low else ""}
         line |= {"median": _number(row["median"], "g")}
         if row.get("unfinished") is not None:
             line["unfinished"] = _number(100 * row["unfinished"], ".2f") + " %"
@@ -149,7 +154,7 @@ def what_is_left(
     resume, judge = command_text("resume", folder), command_text("eval", folder)
     return f"Stopped. Continue with: {resume}; look at it as it is with: {judge}"
 
-# %% ../../nbs/11_command_line/01_answers.ipynb #70aa4a56
+# %% ../../nbs/11_command_line/01_answers.ipynb #67119ea0
 def status_text(
     table: pd.DataFrame,  # of `study_status`
     workers: int,  # processes
@@ -161,7 +166,7 @@ def status_text(
     for row in table.to_dict("records"):
         bar = "█" * round(20 * row["done"])
         line = {"run": row["run"], "status": row["status"], "done": f"{bar:·<20} {100 * row['done']:3.0f} %"}
-        line |= {name: _number(row[name], ".2f") for name in metric}
+        line |= {name: _score(row[name]) for name in metric}
         rows.append(line | {"minutes": _number(row["minutes"], ".1f")})
     left = minutes_left(table, workers)
     guess = "unknown until the first figures" if left is None else f"about {left:.1f} minutes"

@@ -5,7 +5,7 @@ __all__ = ['CARD_FORMAT', 'QUICK_UPDATES', 'NO_DIGEST', 'find_runs', 'rerun_comm
            'run_quick', 'check_figures', 'add_check', 'card_figure', 'card_html', 'read_card', 'differences',
            'verify_card']
 
-# %% ../../nbs/0_foundations/14_card.ipynb #27bf4641
+# %% ../../nbs/0_foundations/14_card.ipynb #6eb15d4e
 import base64
 import hashlib
 import io
@@ -42,6 +42,7 @@ from lwm_nb.foundations.studies import (
     oracle_rows,
     read_run,
     result_settings,
+    score_text,
     train_run,
 )
 from .sweep import make_settings
@@ -250,13 +251,14 @@ def rerun_interval(
     ends = x.mean(), x.mean() - half, x.mean() + half
     return tuple(math.exp(v) if log else float(v) for v in ends)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #a54a6803
+# %% ../../nbs/0_foundations/14_card.ipynb #69e28edc
 QUICK_UPDATES = 1_600
 
 
 def _setting_text(setting):
     said = {"epsilon": "ε"}
-    return "".join(f", {said.get(k, k)} = {v:g}" for k, v in setting.items())
+    value = lambda v: v if isinstance(v, str) else f"{v:g}"
+    return "".join(f", {said.get(k, k)} = {value(v)}" for k, v in setting.items())
 
 
 def _weights(run):
@@ -323,7 +325,7 @@ def check_figures(
         rows.append(row | {"mean": mean, "low": low, "high": high})
     return rows
 
-# %% ../../nbs/0_foundations/14_card.ipynb #4502b226
+# %% ../../nbs/0_foundations/14_card.ipynb #40ab13bd
 def add_check(
     card: dict,  # of `make_card`
     seeds: int = 5,  # short runs of each method, at least 3
@@ -355,7 +357,7 @@ def add_check(
     check["figures"] = check_figures(check)
     return plain(card | {"check": check})
 
-# %% ../../nbs/0_foundations/14_card.ipynb #5185d931
+# %% ../../nbs/0_foundations/14_card.ipynb #83bc59c4
 def _text(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -375,14 +377,18 @@ def _number(value, form):
     return "not known" if value is None else f"{value:{form}}"
 
 
+def _score(value):
+    return "not known" if value is None else score_text(value)
+
+
 def _result_table(card, metric):
     rows = _sorted(sorted(card["rows"] + card["oracles"], key=lambda row: -(row["mean"] or 0)))
     settings = list(rows[0])[1 : list(rows[0]).index("mean")]
     head = ["method", *({"epsilon": "ε"}.get(name, name) for name in settings), f"mean {metric.name}"]
     head += ["95 % interval", "median", "unfinished", "seeds", "CPU minutes a run"]
     cells = [
-        [row["method"], *(f"{row[name]:g}" for name in settings), _number(row["mean"], ".2f")]
-        + [f"{row['low']:.2f} … {row['high']:.2f}" if row["low"] is not None else "not known"]
+        [row["method"], *(_text(row[name]) for name in settings), _score(row["mean"])]
+        + [f"{_score(row['low'])} … {_score(row['high'])}" if row["low"] is not None else "not known"]
         + [_number(row["median"], "g")]
         + ["" if row["unfinished"] is None else f"{100 * row['unfinished']:.2f} %", row["seeds"] or "oracle"]
         + [_number(row["cpu_min"], ".1f") if row["seeds"] else ""]
@@ -442,7 +448,7 @@ def _machine_table(card):
         rows, head = [[*row, checked.get(row[0])] for row in rows], [*head, "of the quick profile"]
     return _table(head, rows)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #0fee778e
+# %% ../../nbs/0_foundations/14_card.ipynb #5b0bcafe
 def card_figure(
     card: dict,  # of `make_card`
 ) -> plt.Figure | None:  # learning curves beside the oracles; None where the runs have none

@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['AXES', 'Quadratic', 'DescentConfig', 'Descent', 'stored_config', 'read_run', 'train_run', 'resume_run', 'judge_run',
-           'is_done', 'result_settings', 'differing', 'same_work', 'Job', 'run_job', 'make_jobs', 'curve_column',
-           'study_status', 'run_all', 'run_study', 'method_row', 'study_runs', 'group_runs', 'minutes_of', 'group_rows',
-           'study_rows', 'oracle_rows', 'study_curves', 'study_figure']
+           'is_done', 'result_settings', 'differing', 'same_work', 'Job', 'run_job', 'make_jobs', 'score_text',
+           'curve_column', 'study_status', 'run_all', 'run_study', 'method_row', 'study_runs', 'group_runs',
+           'minutes_of', 'group_rows', 'study_rows', 'oracle_rows', 'study_curves', 'study_figure']
 
 # %% ../../nbs/0_foundations/12_studies.ipynb #2303902d
 import json
@@ -356,7 +356,14 @@ def make_jobs(
         for name, config in methods.items()
     ]
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #9596ebef
+# %% ../../nbs/0_foundations/12_studies.ipynb #0c234c33
+def score_text(
+    value: float,  # a score of any size
+) -> str:  # at least three digits of a small one
+    "Two decimals; below .1, where these would say little, three digits."
+    return f"{value:.3g}" if 0 < abs(value) < 0.1 else f"{value:.2f}"
+
+# %% ../../nbs/0_foundations/12_studies.ipynb #5cefe867
 def curve_column(
     trainer,  # whose rows
 ) -> str:  # column of metrics.csv
@@ -376,7 +383,7 @@ def _standing(job):
         whole = getattr(job.config, job.trainer.counter)
         row["done"] = min(1.0, last[job.trainer.counter] / whole)
         if column in last:
-            row[metric] = round(float(last[column]), 2)
+            row[metric] = float(score_text(last[column]))
         row["minutes"] = round(last.wall_s / 60, 1)
         if row["done"]:
             row["eta"] = round(last.wall_s / 60 * (1 / row["done"] - 1), 1)
