@@ -31,9 +31,10 @@ lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
 play: $(STAMP)  ## play the labyrinth: the play notebook as an app in the browser, on this machine only
 	@$(PY) tools/play.py $(ARGS)
 
-bench: $(STAMP)  ## how fast environment, learner, whitening transforms and the play panel are
+bench: $(STAMP)  ## how fast environment, learner, whitening transforms, Atari replay and the play panel are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)
 	@$(PY) -c "from lwm_nb.whitening.bench import bench_table, bench_transforms; print(bench_table(bench_transforms()))"
+	@$(PY) -c "from lwm_nb.atari.replay import bench_replay; print('Atari replay, windows of 121 frames per second:', bench_replay())"
 	@$(PY) tools/bench_play.py
 
 site: $(STAMP)  ## a static site of all notebooks in _site/, with search and all functions; links are checked
@@ -64,5 +65,7 @@ $(STAMP): constraints.txt settings.ini setup.py
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 (Debian: apt-get install python3.11 python3.11-venv)." >&2; exit 1; }
 	@test -x $(PY) || { echo "Making .venv (a few minutes, once) ..."; $(PYTHON) -m venv .venv; }
 	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools wheel
-	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt --no-build-isolation -e ".[dev,atari,minigrid,minari,panels,cluster,tensorboard]"
+	@$(PY) -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt --no-build-isolation -e ".[dev,atari,minigrid,minari,panels,cluster,tensorboard]"
+	@# pip compiles on one core, and the packages' own tests with the rest; files for another Python fail, and may
+	@$(PY) -m compileall -qq -j 0 -x '/tests?/' .venv/lib || true
 	@touch $@

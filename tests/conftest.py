@@ -1,27 +1,21 @@
 import multiprocessing.forkserver
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
-# two files run at a time: those that take longest begin first, so that none is left over at the end
-LONGEST_FIRST = """
-test_browser_play test_cli test_resume test_card test_browser_embedding test_browser_training test_sweep
-test_packaging test_browser test_runs test_tool test_bad_input test_bad_input_shapes
-""".split()
-
-
-def pytest_collection_modifyitems(items):
-    place = {name: i for i, name in enumerate(LONGEST_FIRST)}
-    items.sort(key=lambda item: place.get(item.path.stem, len(place)))  # stable: a file keeps its order
+THEME = "@jupyterlab/apputils-extension/themes"
 
 
 @pytest.fixture(scope="module")
 def forks():
     """Fork server that has imported and compiled what a training needs, see warm.py."""
+    import warm  # noqa: F401 - a fork server would not say that this fails
+
     from lwm_nb.foundations.jobs import ONE_THREAD
 
     if "forkserver" not in multiprocessing.get_all_start_methods():
@@ -59,21 +53,50 @@ def page(browser):
     page.close()
 
 
-@pytest.fixture(scope="module")
-def lab(notebooks, tmp_path_factory):
-    """Address and token of a JupyterLab that shows the folder of the test file's own fixture `notebooks`."""
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """One JupyterLab for all tests: it, its root folder and the folder of its settings."""
     from lab import jupyterlab
 
-    with jupyterlab(notebooks, tmp_path_factory.mktemp("lab")) as server:
-        yield server
+    root, home = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("lab")
+    with jupyterlab(root, home) as lab:
+        yield lab, root, home
 
 
-@pytest.fixture
-def open_notebook(lab, page):
-    """Function that opens a notebook of that folder in the page, and gives the page."""
+@pytest.fixture(scope="module")
+def folder(server, request):
+    """Folder of a test file in that JupyterLab; its fixture `notebooks` puts there what is to be opened."""
+    folder = server[1] / request.module.__name__
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def lab(server, folder, notebooks):
+    """The JupyterLab as it is at the beginning, for the notebooks of one test file."""
+    from lab import shut_down_kernels
+
+    lab, _, home = server
+    yield lab._replace(folder=f"{folder.name}/")
+    shut_down_kernels(lab)
+    (home / "settings" / f"{THEME}.jupyterlab-settings").unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="module")
+def open_notebook(lab, browser):
+    """Function that opens a notebook in a page of its own, which collects the errors of its scripts."""
     from lab import open_in
 
-    return lambda name: open_in(page, lab, name)
+    with ExitStack() as pages:
+
+        def opened(name, width=1280, height=1600):
+            page = browser.new_page(viewport={"width": width, "height": height})
+            pages.callback(page.close)
+            page.errors = []
+            page.on("pageerror", lambda error: page.errors.append(str(error)))
+            return open_in(page, lab, name)
+
+        yield opened
 
 
 @pytest.fixture

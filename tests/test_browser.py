@@ -24,9 +24,8 @@ def first_notebook():
 
 
 @pytest.fixture(scope="module")
-def notebooks(tmp_path_factory):
+def notebooks(folder):
     """Copies, so that a run saves nothing in the tree: as stored, and its start without any outputs."""
-    folder = tmp_path_factory.mktemp("notebooks")
     for path in check.find(ROOT):  # what a notebook beside it may be linked from
         target = folder / path.relative_to(ROOT / "nbs")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +52,7 @@ def drawn_pictures(page):
 
 def test_no_token_no_notebook(lab):
     with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(f"{lab[0]}/api/contents/stored.ipynb")
+        urllib.request.urlopen(f"{lab.url}/api/contents/{lab.folder}stored.ipynb")
     assert refused.value.code == 403
 
 

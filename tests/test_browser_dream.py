@@ -1,8 +1,9 @@
 """The dream panel in a real JupyterLab: game, dream and difference under the same keys."""
 
+import nb
 import numpy as np
 import pytest
-from lab import needs_chromium, open_in, screenshot
+from lab import needs_chromium, screenshot
 from panel import Panel, choose_theme, contrasts, notebook, run_cell
 
 from lwm_nb.panels.episodes import load_episode
@@ -46,24 +47,18 @@ def paddle(picture):
 
 
 @pytest.fixture(scope="module")
-def notebooks(tmp_path_factory):
-    import json
-
-    folder = tmp_path_factory.mktemp("dreams")
-    (folder / "dream.ipynb").write_text(json.dumps(notebook(CELL)))
+def notebooks(folder):
+    nb.write(folder / "dream.ipynb", notebook(CELL))
     return folder
 
 
 @pytest.fixture(scope="module")
-def dreamed(lab, browser):
+def dreamed(open_notebook):
     """The panel, open and drawn, for all tests."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1150})
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    run_cell(open_in(page, lab, "dream.ipynb"), 0)
+    page = open_notebook("dream.ipynb", height=1150)
+    run_cell(page, 0)
     page.wait_for_selector("[data-testid=play-canvas-2][data-seq]", timeout=60_000)
-    yield Panel(page)
-    page.close()
+    return Panel(page)
 
 
 def test_a_key_acts_on_the_very_next_frame_in_all_three(dreamed):

@@ -9,7 +9,7 @@ import time
 import nb
 import numpy as np
 import pytest
-from lab import NOTEBOOK, needs_chromium, open_in, screenshot
+from lab import NOTEBOOK, needs_chromium, screenshot
 from panel import choose_theme, contrasts, notebook, run_cell
 from PIL import Image
 
@@ -74,23 +74,20 @@ def positions():
 
 
 @pytest.fixture(scope="module")
-def notebooks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
+def notebooks(folder):
     nb.write(folder / "embedding.ipynb", notebook(DATA + PANEL, BESIDE, SMALL, EQUAL, CLEAR))
     return folder
 
 
 @pytest.fixture(scope="module")
-def opened(lab, browser):
+def opened(open_notebook):
     """The panel, shown once for all tests of this file."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1500})
-    open_in(page, lab, "embedding.ipynb")
+    page = open_notebook("embedding.ipynb", width=1400, height=1500)
     run_cell(page, 0)
     page.wait_for_selector(f"{NOTEBOOK} .lwm-embedding canvas")
     page.wait_for_function("document.querySelectorAll('.lwm-embedding canvas').length >= 2")
     page.wait_for_timeout(700)
-    yield page
-    page.close()
+    return page
 
 
 @pytest.fixture

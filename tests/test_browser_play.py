@@ -17,7 +17,6 @@ from lab import (
     free_port,
     menu_item,
     needs_chromium,
-    open_in,
     screenshot,
     serving,
 )
@@ -86,8 +85,7 @@ ACTIVE = "document.activeElement?.dataset?.testid || ''"
 
 
 @pytest.fixture(scope="module")
-def notebooks(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("notebooks")
+def notebooks(folder):
     notebook(folder, "small.ipynb", *SMALL)
     notebook(folder, "worlds.ipynb", *WORLDS)
     shutil.copyfile(ROOT / "nbs" / "10_panels" / "00_play.ipynb", folder / "play.ipynb")
@@ -95,13 +93,9 @@ def notebooks(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def played(lab, browser):
+def played(open_notebook):
     """The small notebook, open and run once for all tests that leave it as it was."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1250})
-    page.errors = []
-    page.on("pageerror", lambda error: page.errors.append(str(error)))
-    yield start(open_in(page, lab, "small.ipynb"))
-    page.close()
+    return start(open_notebook("small.ipynb", height=1250))
 
 
 def test_keys_move_the_agent_and_the_bars(played):
@@ -336,12 +330,10 @@ def test_shortcuts_pass_while_the_maze_has_the_focus(played, notebooks):
     played.press("a")
 
 
-def test_world_models_of_other_games_are_shown(lab, browser):
+def test_world_models_of_other_games_are_shown(open_notebook):
     """A picture: expected and seen side by side. Numbers: a bar each."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1500})
-    errors = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    dot = start(open_in(page, lab, "worlds.ipynb"))
+    page = open_notebook("worlds.ipynb", height=1500)
+    dot = start(page)
     dot.part("play-stage").click()
     assert not dot.part("play-expectation").is_visible()  # nothing was expected of the first row
     dot.press("2")
@@ -361,8 +353,7 @@ def test_world_models_of_other_games_are_shown(lab, browser):
         pole.press(key)
     assert pole.part("play-expectation").locator("[data-number]").count() == 4
     screenshot(page, "play_world_numbers")
-    assert errors == []
-    page.close()
+    assert page.errors == []
 
 
 def test_no_script_error(played):
@@ -381,7 +372,7 @@ def test_dead_kernel_is_said_and_a_new_one_plays(played):
     screenshot(page, "play_dead")
     # JupyterLab starts a new kernel by itself; a restart that is asked for meanwhile can leave one that never
     # answers (all cells at [*], whoever asks again), so the alarm says to wait
-    page.wait_for_function(ANSWERS, timeout=120_000)
+    page.wait_for_function(ANSWERS, timeout=120_000, polling=300)
     menu_item(page, "Kernel", "Restart Kernel and Clear Outputs of All Cells…")
     page.click(".jp-Dialog button.jp-mod-accept")
     page.wait_for_selector("[data-testid=play-panel]", state="detached")
@@ -391,9 +382,10 @@ def test_dead_kernel_is_said_and_a_new_one_plays(played):
     assert not again.part("play-alarm").is_visible()
 
 
-def test_the_whole_notebook(lab, page):
+def test_the_whole_notebook(open_notebook):
     """The play notebook from top to bottom in JupyterLab."""
-    panel = start(open_in(page, lab, "play.ipynb"))
+    page = open_notebook("play.ipynb")
+    panel = start(page)
     page.evaluate("document.querySelector('[data-testid=play-panel]').scrollIntoView({block: 'center'})")
     panel.part("play-stage").click()
     panel.press(list(ARROWS)[["left", "down", "right", "up"].index(panel.ways()[0])])

@@ -9,7 +9,7 @@ import time
 import nb
 import pytest
 from conftest import ROOT
-from lab import NOTEBOOK, needs_chromium, open_in, screenshot
+from lab import NOTEBOOK, needs_chromium, screenshot
 from panel import choose_theme, contrasts, notebook, run_cell
 from playwright.sync_api import expect
 
@@ -34,9 +34,8 @@ print("looks after closing", panel.looks - looks)
 
 
 @pytest.fixture(scope="module")
-def notebooks(tmp_path_factory):
+def notebooks(folder):
     """A finished run, a damaged one, and a notebook beside them."""
-    folder = tmp_path_factory.mktemp("notebooks")
     stored = ROOT / "nbs" / "experiments" / "results" / "labyrinth_3" / "DQN-s0"
     shutil.copytree(stored, folder / "runs" / "finished")
     shutil.copytree(stored, folder / "runs" / "damaged")
@@ -60,12 +59,10 @@ def trainer(notebooks):
 
 
 @pytest.fixture(scope="module")
-def page(trainer, lab, browser):
-    page = browser.new_page(viewport={"width": 1280, "height": 1100})
-    open_in(page, lab, "training.ipynb")
+def page(trainer, open_notebook):
+    page = open_notebook("training.ipynb", height=1100)
     run_cell(page, 0)
-    yield page
-    page.close()
+    return page
 
 
 def row(page, name):

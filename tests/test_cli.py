@@ -295,11 +295,21 @@ def test_programs_read_one_json_object(tmp_path):
     assert rows["random"]["exact"] == pytest.approx(26)
 
 
+LOOK = "eval --random --size 2 --episodes 8".split()
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "cp437", "ascii"])
-def test_a_terminal_that_lacks_a_character_gets_a_substitute(encoding, tmp_path):
+def test_a_terminal_that_lacks_a_character_gets_a_substitute(encoding, monkeypatch):
     """Issue 12.10: the table holds an ε; an answer must not be lost over it."""
-    command = [sys.executable, "-m", "lwm_nb", "eval", "--random", "--size", "2", "--episodes", "8"]
-    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    out, err = io.BytesIO(), io.BytesIO()
+    for name, stream in (("stdout", out), ("stderr", err)):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(stream, encoding, write_through=True))
+    assert cli.main(LOOK) == 0 and b"random" in out.getvalue() and b"?" in out.getvalue(), err.getvalue()
+
+
+def test_a_process_in_such_a_terminal(tmp_path):
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "lwm_nb", *LOOK]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=env)
     assert done.returncode == 0 and b"random" in done.stdout, done.stderr
 

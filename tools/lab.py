@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import pytest
 from chromium import CHROMIUM
@@ -89,6 +90,14 @@ def serving(command, alive, log, env):
             server.kill()
 
 
+class Lab(NamedTuple):
+    """A JupyterLab that runs, and which of its folders is meant."""
+
+    url: str
+    token: str
+    folder: str = ""  # below its root, with a slash at the end
+
+
 @contextmanager
 def jupyterlab(notebooks, home, config=CONFIG):
     """Address and token of a JupyterLab that shows a folder: loopback, token, settings of its own.
@@ -104,17 +113,30 @@ def jupyterlab(notebooks, home, config=CONFIG):
     command = [sys.executable, "-m", "jupyterlab", *options]
     url = f"http://127.0.0.1:{port}"
     with serving(command, f"{url}/api?token={token}", home / "log.txt", private_environment(home)):
-        yield url, token
+        yield Lab(url, token)
 
 
 def open_in(page, lab, name):
     """Open a notebook of the JupyterLab `lab` in a page and wait until its kernel is idle."""
-    url, token = lab
-    page.goto(f"{url}/lab/tree/{name}?token={token}&reset")
+    page.goto(f"{lab.url}/lab/tree/{lab.folder}{name}?token={lab.token}&reset")
     page.wait_for_selector(f"{NOTEBOOK} .jp-Cell", timeout=60_000)
     page.wait_for_selector(IDLE, timeout=60_000)
-    page.wait_for_function(ANSWERS, timeout=60_000)  # the page says idle before the kernel is there
+    # the page says idle before the kernel is there
+    page.wait_for_function(ANSWERS, timeout=60_000, polling=300)
     return page
+
+
+def shut_down_kernels(lab):
+    """End every kernel of a JupyterLab."""
+
+    def ask(path, method="GET"):
+        headers = {"Authorization": f"token {lab.token}"}
+        request = urllib.request.Request(f"{lab.url}/api/sessions{path}", headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    for session in json.loads(ask("")):
+        ask(f"/{session['id']}", "DELETE")
 
 
 def menu_item(page, menu, item):
@@ -127,7 +149,7 @@ def run_all(page, timeout=180):
     deadline, asked = time.monotonic() + timeout, 0.0
     errors = page.locator(f"{NOTEBOOK} [data-mime-type='application/vnd.jupyter.error']")
     prompts = page.locator(f"{NOTEBOOK} .jp-CodeCell .jp-InputPrompt")
-    page.wait_for_function(ANSWERS, timeout=60_000)
+    page.wait_for_function(ANSWERS, timeout=60_000, polling=300)
     while re.search(r"\[\D*\]", numbers := " ".join(prompts.all_inner_texts())):
         assert errors.count() == 0, errors.first.inner_text()
         assert time.monotonic() < deadline, f"after {timeout} s the cells are {numbers}"

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.linear_model import RidgeCV
 
 from ..foundations.seeding import numpy_generator, seed_int
 from ..labyrinth.task import LabyrinthTask
@@ -106,6 +105,8 @@ def probe_readings(
     shuffled: bool = False,  # control: targets in random order
 ) -> pd.DataFrame:  # columns true and read; a row for each of the held-out third, indexed by its place in n
     "What a ridge regression reads from vectors. Raises ValueError where it cannot be asked."
+    from sklearn.linear_model import RidgeCV  # here: scikit-learn takes a second
+
     vectors, target, groups = check_vectors(vectors), np.asarray(target, float), np.asarray(groups)
     if not len(vectors) == len(target) == len(groups):
         raise ValueError(

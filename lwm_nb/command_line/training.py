@@ -4,7 +4,7 @@
 __all__ = ['Choice', 'flag_value', 'choose', 'field_sentences', 'flags_of', 'flag', 'default_folder', 'judged_rows',
            'train_command', 'Resume', 'stored', 'eval_command', 'oracles_command', 'Runs', 'shown_columns']
 
-# %% ../../nbs/11_command_line/02_training.ipynb #52c62ae5
+# %% ../../nbs/11_command_line/02_training.ipynb #fbe55652
 import ast
 import inspect
 import math
@@ -17,6 +17,7 @@ from typing import Annotated, Literal, get_type_hints
 from tyro.conf import Positional, arg
 
 import lwm_nb.agent.trainer
+import lwm_nb.atari.frames
 import lwm_nb.encoder.training
 import lwm_nb.labyrinth.task
 import lwm_nb.worlds.thesis_games  # noqa: F401 - these register tasks and trainers
@@ -48,7 +49,7 @@ from lwm_nb.foundations.tasks import (
     settings_of,
 )
 
-# %% ../../nbs/11_command_line/02_training.ipynb #858c9d94
+# %% ../../nbs/11_command_line/02_training.ipynb #c9a221bd
 @dataclass(frozen=True)
 class Choice:
     "What a command is about."
@@ -76,7 +77,8 @@ def choose(
 ) -> Choice:  # task, trainer and preset
     "Read --task, --env, --trainer and --preset; ValueError for one that is not known."
     env = flag_value(words, "env")
-    task = find_task(flag_value(words, "task") or ("gym" if env else "labyrinth"))
+    guess = "labyrinth" if not env else "atari" if env.startswith("ALE/") else "gym"
+    task = find_task(flag_value(words, "task") or guess)
     kind = flag_value(words, "trainer") or ("agent" if hasattr(task, "make") else "encoder")
     trainer = find_trainer(kind)
     own = (env or "").split("/")[-1].split("-")[0].lower()
@@ -139,7 +141,7 @@ def default_folder(
     parts = [label, *([preset] if preset != "default" else []), method.replace("+", "-"), f"s{seed}"]
     return RUNS / "-".join(parts).lower().replace("/", "-").replace(" ", "-")
 
-# %% ../../nbs/11_command_line/02_training.ipynb #6d0f8e76
+# %% ../../nbs/11_command_line/02_training.ipynb #87112db2
 class _TrainCommand:
     "What `lwm-nb train` does; its flags are added by `train_command`."
 
@@ -186,7 +188,7 @@ class _TrainCommand:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../../nbs/11_command_line/02_training.ipynb #4f51cb2e
+# %% ../../nbs/11_command_line/02_training.ipynb #e0f14c34
 def judged_rows(
     run: Run,  # trained
     episodes: int = 1_024,  # of each setting, where episodes are played
@@ -254,7 +256,7 @@ class Resume:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../../nbs/11_command_line/02_training.ipynb #bb90f02c
+# %% ../../nbs/11_command_line/02_training.ipynb #64dd9a4e
 def stored(
     path: str | Path,  # run folder
 ) -> tuple:  # run, trainer, task, what was trained
@@ -328,7 +330,7 @@ def eval_command(
     made.task = task
     return made
 
-# %% ../../nbs/11_command_line/02_training.ipynb #5fc41371
+# %% ../../nbs/11_command_line/02_training.ipynb #9d1454e4
 class _OraclesCommand:
     "What `lwm-nb oracles` does; the flags of the task are added by `oracles_command`."
 

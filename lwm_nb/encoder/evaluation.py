@@ -11,9 +11,6 @@ from collections.abc import Sequence
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.manifold import TSNE
-from sklearn.neighbors import KNeighborsClassifier
 
 from ..foundations.plotting import INK
 from ..whitening.collapse import collapse_report
@@ -106,6 +103,8 @@ def neighbour_accuracy(
     k: int = 5,  # neighbours that vote, 1..n
 ) -> float:  # share of held-out images that are classified rightly
     "Accuracy of the k nearest neighbours; raises ValueError for more neighbours than images."
+    from sklearn.neighbors import KNeighborsClassifier  # here: scikit-learn takes a second
+
     if not 1 <= k <= len(x):
         raise ValueError(f"k is {k}: choose 1 to {len(x)} neighbours")
     _embeddings(x, labels), _embeddings(held, held_labels)
@@ -135,6 +134,8 @@ def probe_accuracy(
     held_labels: torch.Tensor,  # (m,) their classes
 ) -> float:  # share of held-out images that are classified rightly
     "Accuracy of a logistic regression (L2, C = 1) on whitened embeddings, see `whitened`; ValueError."
+    from sklearn.linear_model import LogisticRegression
+
     _embeddings(x, labels), _embeddings(held, held_labels)
     if labels.min() == labels.max():
         raise ValueError(f"all training images are of class {int(labels[0])}: a probe needs two classes")
@@ -166,6 +167,8 @@ def tsne(
     perplexity: float = 30.0,  # about how many neighbours count, below n
 ) -> np.ndarray:  # (n, 2) float32; all zeros, with a warning, when the embeddings are all equal
     "Map in the plane (van der Maaten & Hinton 2008); ValueError for too few points or those not finite."
+    from sklearn.manifold import TSNE
+
     if not 0 < perplexity < len(x):
         raise ValueError(f"perplexity is {perplexity} for {len(x)} points: choose one between 0 and that")
     x = _embeddings(x)

@@ -15,7 +15,6 @@ import numpy as np
 import pooch
 import requests
 import torch
-from sklearn.datasets import load_digits
 
 from ..foundations.progress import progress
 from ..foundations.seeding import numpy_generator
@@ -84,6 +83,8 @@ def digits(
     seed: int = 0,  # decides which images are held out
 ) -> tuple[ImageSet, ImageSet]:  # for training, held out (a quarter of every class)
     "scikit-learn's handwritten digits, 1×8×8 times scale; raises ValueError for a scale below 1."
+    from sklearn.datasets import load_digits  # here: scikit-learn takes a second
+
     if scale < 1:
         raise ValueError(f"scale is {scale}: choose a whole number of at least 1")
     data = load_digits()

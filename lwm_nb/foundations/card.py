@@ -24,7 +24,7 @@ import jinja2
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtrit
 
 from .config import config_from_dict, plain
 from .jobs import run_jobs
@@ -246,7 +246,7 @@ def rerun_interval(
     if log and not (values > 0).all():
         raise ValueError(f"a figure is {values.min():g}: only positive ones can be compared")
     x, n = (np.log(values) if log else values), len(values)
-    half = stats.t.ppf(0.5 + confidence / 2, n - 1) * x.std(ddof=1) * math.sqrt(2 / n)
+    half = stdtrit(n - 1, 0.5 + confidence / 2) * x.std(ddof=1) * math.sqrt(2 / n)
     half = max(half, math.log(1.01) if log else 0.01 * np.abs(x).max())
     ends = x.mean(), x.mean() - half, x.mean() + half
     return tuple(math.exp(v) if log else float(v) for v in ends)

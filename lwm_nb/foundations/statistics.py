@@ -7,7 +7,7 @@ __all__ = ['iqm', 'student_interval', 'bootstrap_interval', 'probability_of_impr
 from collections.abc import Callable
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from .seeding import numpy_generator
 
@@ -43,7 +43,7 @@ def student_interval(
     """Student's t interval for the mean over the first axis; ValueError for under two values or NaN."""
     x = _scores(x, least=2)
     _check_confidence(confidence)
-    half = stats.t.ppf(0.5 + confidence / 2, len(x) - 1) * x.std(axis=0, ddof=1) / np.sqrt(len(x))
+    half = stdtrit(len(x) - 1, 0.5 + confidence / 2) * x.std(axis=0, ddof=1) / np.sqrt(len(x))
     mean = x.mean(axis=0)
     low, high = mean - half, mean + half
     return (float(low), float(high)) if x.ndim == 1 else (low, high)

@@ -114,11 +114,11 @@ def _begin(self: TrainingPanel):
 
 @patch
 def _offer(self: TrainingPanel):
-    columns = self.watch.columns
+    wanted, columns = self.watch.column, self.watch.columns
     if list(self.column.options) != columns:
-        self.column.options = columns
-    if self.watch.column in columns:
-        self.column.value = self.watch.column
+        self.column.options = columns  # this chooses the first of them
+    if wanted in columns:
+        self.column.value = wanted
 
 
 @patch

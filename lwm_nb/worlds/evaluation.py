@@ -110,13 +110,15 @@ def dream_forecast(
     if training:
         model.eval()
     state, generator, out = model.initial(batch["mask"].shape[1]), torch_generator(0, "forecast"), []
-    for t in range(len(batch["mask"])):
-        action = batch["action"][t].where(batch["mask"][t], 0)
+    place = getattr(model, "device", "cpu")
+    rows = {k: batch[k].to(place) for k in ("obs", "action", "first", "mask")}
+    for t in range(len(rows["mask"])):
+        action = rows["action"][t].where(rows["mask"][t], 0)
         if t < context:
-            state, _ = model.observe(state, batch["obs"][t], action, batch["first"][t])
+            state, _ = model.observe(state, rows["obs"][t], action, rows["first"][t])
         else:
             state, row = model.imagine(state, action, generator)
-            out.append(row.obs)
+            out.append(row.obs.cpu())
     if training:
         model.train()
     return torch.stack(out)

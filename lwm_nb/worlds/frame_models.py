@@ -53,10 +53,10 @@ def cut(
     column, start = (mask & (first | ~before)).T.nonzero(as_tuple=True)
     ends = (first | ~mask).clone()
     ends[0] = False
-    end = torch.where(ends, torch.arange(len(mask))[:, None], len(mask))
+    end = torch.where(ends, torch.arange(len(mask), device=mask.device)[:, None], len(mask))
     end = torch.cat([end, torch.full_like(end[:1], len(mask))]).flip(0).cummin(0).values.flip(0)
     length = end[start + 1, column] - start
-    step = torch.arange(int(length.max()))[:, None]
+    step = torch.arange(int(length.max()), device=mask.device)[:, None]
     return (start + step).clamp(max=len(mask) - 1), column.expand(len(step), -1), step < length
 
 # %% ../../nbs/7_worlds/09_frame_models.ipynb #f42720aa
@@ -84,6 +84,11 @@ class FrameModel(nn.Module):
         self.register_buffer("rewards", torch.tensor(rewards, dtype=torch.float32))
         self.outcome = nn.Linear(features, len(rewards) + 1) if rewards else None
 
+    @property
+    def device(self) -> torch.device:  # where it computes
+        "Where its weights are."
+        return self.start.device
+
     def shown(
         self,
         obs: torch.Tensor,  # frames (..., *obs_shape), 0..scale
@@ -106,7 +111,7 @@ def decode(self: FrameModel, state):
     frames = self.shown(state["shown"])
     if len(self.obs_shape) == 2:  # the toy game
         return Corners.picture(frames[..., 0])
-    return (frames * 255).round().to(torch.uint8).expand(*frames.shape[:-1], 3).numpy()
+    return (frames * 255).round().to(torch.uint8).expand(*frames.shape[:-1], 3).cpu().numpy()
 
 # %% ../../nbs/7_worlds/09_frame_models.ipynb #d74e4dac
 @patch
@@ -116,7 +121,8 @@ def initial(
 ) -> dict:  # tensors (B, …): seen, shown, and what `blank` gives
     "State before anything was seen."
     shown = self.start.new_zeros(num_envs, *self.obs_shape)
-    return {"seen": torch.zeros(num_envs, dtype=torch.long), "shown": shown, **self.blank(num_envs)}
+    seen = torch.zeros(num_envs, dtype=torch.long, device=self.device)
+    return {"seen": seen, "shown": shown, **self.blank(num_envs)}
 
 
 def _take(model, state, ahead, obs):
@@ -142,12 +148,12 @@ def imagine(self: FrameModel, state, action, generator=None, temperature=1.0):
     "Make a row up, as `WorldModel.imagine`; it is certain, but for the reward and the end."
     ahead, logits, features = self.step(state, action)
     obs = self.expected(logits).sample(generator, temperature)
-    reward, ended = obs.new_zeros(len(obs)), torch.zeros(len(obs), dtype=torch.bool)
+    reward, ended = obs.new_zeros(len(obs)), obs.new_zeros(len(obs), dtype=torch.bool)
     if self.outcome is not None:
-        odds = self.outcome(features) / temperature
+        odds = (self.outcome(features) / temperature).cpu()  # draws are those of the processor
         which = torch.multinomial(odds[:, 1:].softmax(1), 1, generator=generator)[:, 0]
-        reward = self.rewards[which]
-        ended = torch.rand(len(obs), generator=generator) < odds[:, 0].sigmoid()
+        reward = self.rewards[which.to(self.device)]
+        ended = (torch.rand(len(obs), generator=generator) < odds[:, 0].sigmoid()).to(self.device)
     return _take(self, state, ahead, obs), Imagined(obs, reward, ended)
 
 # %% ../../nbs/7_worlds/09_frame_models.ipynb #a85d4126
@@ -209,7 +215,7 @@ def loss(
     log_prob = torch.where(counted, log_prob, 0)
     total = -log_prob.sum() / counted.sum() + sum(out.values())
     place = row[real], column[real]
-    whole = torch.zeros(batch["mask"].shape).index_put(place, log_prob.detach()[real])
+    whole = log_prob.new_zeros(batch["mask"].shape).index_put(place, log_prob.detach()[real])
     return {"loss": total, "log_prob": whole, **out}
 
 # %% ../../nbs/7_worlds/09_frame_models.ipynb #86615f43

@@ -98,7 +98,7 @@ class SpriteDraw(nn.Module):
         self.place = nn.Sequential(
             nn.Linear(features, between), nn.LeakyReLU(0.1), nn.Linear(between, sprites * (grid[0] + grid[1]))
         )
-        self.sprites = nn.Parameter(0.03 + 0.03 * torch.randn(sprites, size, size, grid[2]))
+        self.sprites = nn.Parameter(0.2 + 0.2 * torch.randn(sprites, size, size, grid[2]))
         self.background = nn.Parameter(torch.full(self.grid, -0.4))
 
     def places(

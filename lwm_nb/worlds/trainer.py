@@ -22,7 +22,7 @@ from ..foundations.config import config_from_dict
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.run import Run
-from ..foundations.seeding import check_seed, seed_int, set_threads
+from ..foundations.seeding import check_seed, resolve_device, seed_int, set_threads
 from ..foundations.tasks import Metric, Result, UniformRandom, find_task, register_trainer
 from lwm_nb.worlds.evaluation import (
     STEPS_AHEAD,
@@ -69,10 +69,9 @@ def check_settings(
             raise ValueError(f"{name} is {getattr(config, name)}: choose a number from {low} to 1")
     if config.model not in MODELS:
         raise ValueError(f"model is {config.model!r}: choose one of {', '.join(MODELS)}")
-    if not config.lr > 0 or config.device != "cpu" or config.strand < 0:
+    if not config.lr > 0 or config.strand < 0:
         raise ValueError(
-            f"lr is {config.lr}, strand {config.strand}, device {config.device!r}: "
-            "choose lr above 0, strand of at least 0 and cpu"
+            f"lr is {config.lr}, strand {config.strand}: choose lr above 0 and strand of at least 0"
         )
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #551b61b2
@@ -112,8 +111,8 @@ class WorldConfig:
     """Updates between states from which training can be resumed exactly; 0 stores none."""
     seed: int = 0
     """Of weights and episodes."""
-    device: str = "cpu"
-    """These models train on the processor."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
     def __post_init__(self):
         check_settings(self)
@@ -184,7 +183,8 @@ class WorldLearner:
         config: WorldConfig,  # settings
     ):
         self.task, self.config, self.done = task, config, 0
-        self.model = make_model(task, config)
+        self.device = resolve_device(config.device)
+        self.model = make_model(task, config).to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.lr, fused=True)
         self.policy = players(task, config.noise)
 
@@ -201,7 +201,7 @@ class WorldLearner:
             dice = torch.Generator().manual_seed(seed)
             counted = torch.rand(batch["mask"].shape, generator=dice) < config.counted
             batch["counted"] = counted | (torch.arange(rows) == 1)[:, None]
-        return batch
+        return {name: value.to(self.device) for name, value in batch.items()}
 
     def update(self) -> dict:  # losses before the step
         "One step of the optimiser."
