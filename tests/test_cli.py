@@ -19,6 +19,7 @@ import torch
 import lwm_nb.cli as cli
 import lwm_nb.command_line.studies as studies
 from lwm_nb.foundations.run import Run
+from lwm_nb.panels.training import TrainingPanel
 
 TINY = (
     "--size 2 --max-steps 50 --num-envs 32 --warmup 2000 --eps-frames 2000 --replay 4000 --hidden-size 16 "
@@ -334,6 +335,27 @@ def test_help_in_a_narrow_terminal_ends(columns, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         cli.main(["sweep", "--help"])
     assert "--workers" in capsys.readouterr().out
+
+
+def test_world_models_are_swept_and_have_a_card_that_is_verified_and_a_panel(tmp_path):
+    grid, page = tmp_path / "grid.toml", tmp_path / "card.html"
+    grid.write_text(
+        'seeds = [0, 1]\npreset = "cube"\n[fixed]\ngame = "cube-crash"\nupdates = 2\nbatch_size = 4\n'
+        "horizon = 8\n[grid]\nhidden = [16, 8]\n"
+    )
+    words = ["--task", "game", "--trainer", "world-model", "--workers", 1, "--episodes", 8, "--json"]
+    code, out, err = call("sweep", grid, "--out", tmp_path / "sweep", *words)
+    assert code == 0, err
+    rows, measures = json.loads(out)["rows"], {"mse 1", "mse 8", "changed 8", "cube 1", "cube 8"}
+    assert {row["measure"] for row in rows} >= measures and {row["hidden"] for row in rows} == {8, 16}
+    runs = sorted((tmp_path / "sweep").glob("hidden8-*"))
+    code, out, err = call("card", *runs, "--out", page, "--quick-seeds", 3, "--workers", 1)
+    assert code == 0 and "mse 8" in out and "hidden=8" in out, err
+    code, out, err = call("verify", page, "--workers", 1)
+    assert code == 0 and "equal bit for bit" in out, err
+    panel = TrainingPanel(tmp_path / "sweep")
+    assert panel.column.value == "eval_mean" and {"loss", "changed"} <= set(panel.column.options)
+    assert len(panel.table.children) == 4 and bytes(panel.curves.value).startswith(b"\x89PNG")
 
 
 def test_a_plotting_backend_that_is_not_installed_is_not_asked(tmp_path):

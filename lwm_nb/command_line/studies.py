@@ -226,7 +226,7 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #ac5a1c24
+# %% ../../nbs/11_command_line/03_studies.ipynb #bde4f021
 def grid_text(
     rows: list[dict],  # of `sweep_rows`
 ) -> str:  # a table
@@ -239,7 +239,7 @@ def grid_text(
         lines.append({"method": name, **rest, "cpu_min": f"{row['cpu_min']:.1f}"})
     return table_text(lines)
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #051b724e
+# %% ../../nbs/11_command_line/03_studies.ipynb #a706b080
 def write_sweep(
     table: pd.DataFrame,  # the grid
     root: Path,  # folder of the sweep
@@ -254,16 +254,19 @@ def write_sweep(
     found = sweep_rows(table, root, task, trainer)
     files = {"csv": root / "table.csv", "figure": root / "figure.png"}
     write_atomic(files["csv"], found.to_csv(index=False).encode())
-    setting = {k: found[k].iloc[0] for k in ("epsilon", "measure") if k in found}
+    metric, setting = trainer.metric(task), {k: found[k].iloc[0] for k in ("epsilon",) if k in found}
+    if "measure" in found:
+        counts = found.measure[found.measure.str.startswith(metric.name)]
+        setting["measure"] = (counts if len(counts) else found.measure).iloc[0]
     differing = [c for c in found.columns[: found.columns.get_loc("mean")] if c not in setting]
     if differing:
-        metric = trainer.metric(task)
-        save_figure(sweep_figure(found, differing[0], metric.label, **setting), files["figure"])
+        label = f"{metric.label} ({setting['measure']})" if "measure" in setting else metric.label
+        save_figure(sweep_figure(found, differing[0], label, **setting), files["figure"])
     else:
         del files["figure"]
     return found.to_dict("records"), files
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #656dee5d
+# %% ../../nbs/11_command_line/03_studies.ipynb #cb536bc4
 @dataclass(frozen=True)
 class Sweep:
     "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
@@ -318,7 +321,7 @@ class Sweep:
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #2af6c30a
+# %% ../../nbs/11_command_line/03_studies.ipynb #aefc7a75
 @dataclass(frozen=True)
 class _EncoderFlags(EncoderConfig):
     loss: Suppress[str] = "w_mse"
@@ -369,7 +372,7 @@ class EncodersTrain:
         "What an interrupt leaves."
         return "Stopped. The same command continues where the runs were."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #43a4b423
+# %% ../../nbs/11_command_line/03_studies.ipynb #c36ceb05
 @dataclass(frozen=True)
 class EncodersAggregate:
     "Tables and pictures of a study of encoders; reads its runs and trains nothing."
@@ -403,7 +406,7 @@ class EncodersAggregate:
         "What an interrupt leaves."
         return "Stopped. Runs are only read; a table or picture may be missing."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #ac023925
+# %% ../../nbs/11_command_line/03_studies.ipynb #255c60d1
 class Group:
     "A command with commands of its own; the chosen one is its field `command`."
 

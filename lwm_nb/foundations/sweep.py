@@ -35,7 +35,7 @@ from lwm_nb.foundations.studies import (
 )
 from .tasks import settings_of
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #8016ea39
+# %% ../../nbs/0_foundations/13_sweep.ipynb #258e10e3
 def _values(name, given):
     """A setting's values as a list; ValueError for NaN, which is never a value."""
     many = isinstance(given, (list, tuple, range, np.ndarray, pd.Series, pd.Index))
@@ -221,7 +221,7 @@ def progress_line(
     ]
     return f"{len(table)} runs: {', '.join(parts)}; {100 * table.done.mean():.0f} % done, {guess}"
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #3e78a2f9
+# %% ../../nbs/0_foundations/13_sweep.ipynb #6237f17c
 def sweep_table(
     jobs: list[Job],  # of `sweep_jobs`
 ) -> pd.DataFrame:  # one row a run: run, setting, seed, status, error, …
@@ -303,7 +303,7 @@ def sweep_rows(
     left = pd.DataFrame([settings[m] for m in rows.method], columns=columns, index=rows.index)
     return pd.concat([left, rows.drop(columns="method")], axis=1).reset_index(drop=True)
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #c3c90b31
+# %% ../../nbs/0_foundations/13_sweep.ipynb #58434310
 def sweep_figure(
     rows: pd.DataFrame,  # of `sweep_rows`
     x: str,  # setting on the x axis
@@ -319,7 +319,10 @@ def sweep_figure(
     others = [c for c in settings if c != x]
     labels = rows[others].apply(lambda r: " ".join(f"{k}={_value(v)}" for k, v in r.items()), axis=1)
     labels = labels if others else pd.Series("", index=rows.index)
-    places = {v: i for i, v in enumerate(dict.fromkeys(rows[x]))}
+    values = list(dict.fromkeys(rows[x]))
+    if pd.api.types.is_numeric_dtype(rows[x]):
+        values = sorted(values)
+    places = {v: i for i, v in enumerate(values)}
     fig, ax = plt.subplots(figsize=(6, 3.6))
     for i, (label, part) in enumerate(rows.groupby(labels, sort=False)):
         at = part[x].map(places).astype(float) + 0.08 * (i - (labels.nunique() - 1) / 2)

@@ -2,17 +2,19 @@
 
 # %% auto #0
 __all__ = ['CELL', 'VIEW', 'FLOOR', 'WALL', 'DARK', 'AGENT', 'POWERS', 'VIEWS', 'GREY_VIEWS', 'PIXELS_ID', 'view',
-           'bits_to_pixels', 'pixels_to_bits', 'LabyrinthPixelsVectorEnv', 'LabyrinthPixels']
+           'bits_to_pixels', 'pixels_to_bits', 'LabyrinthPixelsVectorEnv', 'LabyrinthPixels', 'exact_forecast']
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #fe54fb4d
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #4811d13c
 import gymnasium as gym
 import numpy as np
+import torch
 from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import VectorWrapper
 from gymnasium.vector.utils import batch_space
 
 from ..labyrinth.env import DOWN, LEFT, RIGHT, UP, Labyrinth, LabyrinthVectorEnv
+from .posterior import Posterior
 
 # %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #167b843e
 CELL = 8
@@ -103,7 +105,7 @@ class LabyrinthPixelsVectorEnv(VectorWrapper):
         "Go on where another one stood."
         self.env.load_state(state)
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #afa28548
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #5825ee64
 @patch(as_prop=True)
 def exact(
     self: LabyrinthPixelsVectorEnv,
@@ -149,3 +151,29 @@ if PIXELS_ID not in gym.registry:
         entry_point="lwm_nb.worlds.labyrinth_pixels:LabyrinthPixels",
         vector_entry_point="lwm_nb.worlds.labyrinth_pixels:LabyrinthPixelsVectorEnv",
     )
+
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #01c0e80d
+def exact_forecast(
+    size: int,  # cells along one side of the mazes, 2..4; no braid, no noise
+    obs: np.ndarray,  # views (T, B, 24, 24, C) of episodes from their beginnings; the first P are looked at
+    action: np.ndarray,  # (T, B) that led to each row; row 0 counts nothing
+    context: int,  # rows that are seen, P, at least 1
+) -> tuple[
+    np.ndarray, np.ndarray
+]:  # mean frames (T − P, B, 24, 24, C); expected squared error (T − P, B), 0..1
+    "The best forecast that there is of the rows from P on, and how wrong it will be on average."
+    posterior, views = Posterior(size), VIEWS if obs.shape[-1] == 3 else GREY_VIEWS
+    state, out = posterior.initial(obs.shape[1]), []
+    never, table = torch.zeros(obs.shape[1], dtype=torch.bool), views.reshape(16, -1) / 255
+    for t in range(len(obs)):
+        a = torch.from_numpy(np.asarray(action[t], np.int64))
+        if t < context:
+            state, _ = posterior.observe(state, torch.from_numpy(pixels_to_bits(obs[t])), a, never | (t == 0))
+            continue
+        state["code"] = torch.zeros_like(state["code"])  # unseen, so nobody follows the place
+        state, expected = posterior._after(state, a, never)
+        out.append(expected.probs.numpy())
+    chances = np.stack(out)
+    mean = chances @ table
+    spread = chances @ np.square(table).mean(1) - np.square(mean).mean(-1)
+    return 255 * mean.reshape(*chances.shape[:2], *views.shape[1:]), spread
