@@ -4,7 +4,7 @@
 __all__ = ['LINES', 'forecast_rows', 'forecast_text', 'interval_text', 'game_task', 'WorldsTrain', 'WorldsEval', 'over_seeds',
            'worlds_figure', 'WorldsAll', 'Worlds']
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #746cfe60
+# %% ../../nbs/11_command_line/04_worlds.ipynb #fe954593
 import json
 import time
 from dataclasses import dataclass, replace
@@ -20,6 +20,7 @@ from tyro.conf import Positional, arg, subcommand
 from .answers import RUNS, Flag, check_episodes, live_table, row_log, say, what_is_left
 from .studies import Group, begin_study, save_figure
 from .training import default_folder
+from ..foundations.config import config_from_dict
 from ..foundations.files import write_atomic
 from ..foundations.plotting import use_style
 from ..foundations.run import Run, text_table
@@ -28,9 +29,10 @@ from ..foundations.statistics import student_interval
 from ..foundations.studies import judge_run, make_jobs, read_run, run_study, train_run
 from ..foundations.tasks import find_trainer
 from ..worlds.games import GameTask
+from ..worlds.labyrinth_pixels import LabyrinthPixelsTask
 from ..worlds.trainer import PRESETS, WorldConfig
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #860a60b5
+# %% ../../nbs/11_command_line/04_worlds.ipynb #0be5c6a5
 def forecast_rows(
     run: Run,  # judged
 ) -> list[dict]:  # a row for each forecast and measure: forecast, measure, steps, mean, episodes
@@ -51,6 +53,8 @@ def forecast_text(
 ) -> str:  # lines
     "Squared errors, and shares of things that are where they should be, by steps ahead and at the end."
     table, lines = pd.DataFrame(rows), []
+    order = {measure: k for k, measure in enumerate(dict.fromkeys(table.measure))}
+    table = table.sort_values("measure", key=lambda column: column.map(order), kind="stable")
     for (measure, forecast), own in table.groupby(["measure", "forecast"], sort=False):
         shown = {f"h={r.steps}": interval_text(r.mean, r.low, r.high) for r in own.itertuples()}
         lines.append({"measure": measure, "forecast": forecast, **shown})
@@ -67,11 +71,11 @@ def interval_text(
         return ""
     return f"{mean:.4f}" if low is None or low != low else f"{mean:.4f} ±{(high - low) / 2:.4f}"
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #3fbc888a
+# %% ../../nbs/11_command_line/04_worlds.ipynb #cae48baf
 def game_task(
     game: str,  # its name
     settings: str,  # JSON, for example {"dark": true}
-) -> GameTask:  # the task
+) -> GameTask | LabyrinthPixelsTask:  # the task
     "A game with settings; ValueError for settings that are no JSON object, or that it has not."
     try:
         given = json.loads(settings)
@@ -79,11 +83,14 @@ def game_task(
         given = None
     if not isinstance(given, dict):
         raise ValueError(f"settings is {settings!r}: give a JSON object, for example '{{\"dark\": true}}'")
-    task = GameTask(game, settings=given)
+    if game == LabyrinthPixelsTask.name:
+        task = config_from_dict(LabyrinthPixelsTask, given)
+    else:
+        task = GameTask(game, settings=given)
     task.make(1)
     return task
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #8c835c9b
+# %% ../../nbs/11_command_line/04_worlds.ipynb #cdd0af6a
 @dataclass(frozen=True)
 class WorldsTrain:
     "Train a world model of a game from a preset, then judge it with closed eyes."
@@ -91,7 +98,7 @@ class WorldsTrain:
     preset: Positional[Literal[tuple(PRESETS)]] = "default"
     """Settings; `lwm-nb train --task game --trainer world-model` has a flag for each of them."""
     game: str = "pong"
-    """pong, cube-crash, catch or duel."""
+    """pong, cube-crash, catch, duel or labyrinth-pixels."""
     settings: str = "{}"
     """Settings of the game as JSON, for example {"dark": true}."""
     seed: int = 0
@@ -223,7 +230,7 @@ def _curves_ahead(rows):
     left_out = table.forecast.str.contains("actions") | table.forecast.str.startswith("real game")
     return list(table[~left_out].groupby("forecast", sort=False))
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #c59e6804
+# %% ../../nbs/11_command_line/04_worlds.ipynb #ddffeb50
 @dataclass(frozen=True)
 class WorldsAll:
     "Train and judge several presets with several seeds; what is done is skipped, what was cut off goes on."
@@ -231,7 +238,7 @@ class WorldsAll:
     presets: tuple[Literal[tuple(PRESETS)], ...] = ("default", "deconvolve", "spatial", "asset", "frame")
     """Which presets."""
     game: str = "pong"
-    """pong, cube-crash, catch or duel."""
+    """pong, cube-crash, catch, duel or labyrinth-pixels."""
     settings: str = "{}"
     """Settings of the game as JSON."""
     seeds: tuple[int, ...] = (0, 1, 2)

@@ -5,7 +5,7 @@ __all__ = ['THINGS', 'STEPS_AHEAD', 'WITHIN', 'play_out', 'Thing', 'locate', 'dr
            'plain_forecasts', 'measures', 'judged_rows', 'score_table', 'row_features', 'read_places',
            'expected_rewards', 'last_rewards', 'commonest_rewards', 'survival']
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #e5d83cf3
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #f6743378
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -15,9 +15,11 @@ from torch.nn import functional as F
 
 from ..agent.probe import probe_readings
 from ..foundations.seeding import numpy_generator, seed_int, torch_generator
+from ..labyrinth.belief import EXACT_SIZES
 from .frame_models import FrameModel
 from .games import BLUE, ORANGE, WHITE, GameTask
 from .interface import WorldModel
+from .labyrinth_pixels import LabyrinthPixelsTask, exact_forecast
 from .thesis_games import GREEN, pixel, squeeze
 
 # %% ../../nbs/7_worlds/12_evaluation.ipynb #ff6ae3f2
@@ -61,7 +63,7 @@ class Thing:
     fields: tuple  # numbers of the exact state that decide the place
     within: float = 1.0  # pixels from its place at which it counts as there
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #8d55c52e
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #653569cb
 def locate(
     frames: torch.Tensor,  # (N, H, W, 3), 0..255
     thing: Thing,  # what is looked for
@@ -98,7 +100,7 @@ THINGS = {
     "cube-crash": (Thing("cube", 2, 3, GREEN, _cube, ("cube_y", "cube_x")),),
 }
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #5203458b
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #39930893
 @torch.no_grad()
 def dream_forecast(
     model: WorldModel,  # any
@@ -123,7 +125,7 @@ def dream_forecast(
         model.train()
     return torch.stack(out)
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #a952e303
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #c2f09c52
 def real_forecast(
     task: GameTask,  # which game
     batch: dict,  # episodes (T, B, …): the actions count
@@ -133,8 +135,12 @@ def real_forecast(
     "The game itself, set up as it stood in row P − 1."
     env = task.make(batch["mask"].shape[1])
     env.reset(seed=0)
-    rows = np.stack([truth[name][context - 1] for name in ("time", "over", *env.game.fields)], 1)
-    env.load_state(env.state() | {"rows": np.ascontiguousarray(rows)})
+    stood = {name: value[context - 1] for name, value in truth.items()}
+    if hasattr(env, "load_exact"):
+        env.load_exact(stood)
+    else:
+        rows = np.stack([stood[name] for name in ("time", "over", *env.game.fields)], 1)
+        env.load_state(env.state() | {"rows": np.ascontiguousarray(rows)})
     return torch.from_numpy(np.stack([env.advance(a.numpy())[0] for a in batch["action"][context:]]))
 
 # %% ../../nbs/7_worlds/12_evaluation.ipynb #79ad3e58
@@ -155,7 +161,7 @@ def with_actions(
         raise ValueError(f'kind is {kind!r}: choose "shuffled" or "frozen".')
     return batch | {"action": action}
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #74201c19
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #da699a34
 def plain_forecasts(
     task: GameTask,  # which game
     batch: dict,  # episodes (T, B, …)
@@ -165,8 +171,11 @@ def plain_forecasts(
 ) -> dict:  # frames (T − P, B, …) by name
     "What needs no learning."
     obs = batch["obs"]
-    like = obs[context:]
-    return {
+    like, exact = obs[context:], {}
+    if isinstance(task, LabyrinthPixelsTask) and task.size in EXACT_SIZES:
+        frames, _ = exact_forecast(task.size, obs.numpy(), batch["action"].numpy(), context)
+        exact["exact posterior"] = torch.from_numpy(frames)
+    return exact | {
         "mean frame": mean.expand(like.shape),
         "freeze": obs[context - 1].expand(like.shape),
         "copy last": obs[context - 1 : -1],

@@ -2,9 +2,13 @@
 
 # %% auto #0
 __all__ = ['CELL', 'VIEW', 'FLOOR', 'WALL', 'DARK', 'AGENT', 'POWERS', 'VIEWS', 'GREY_VIEWS', 'PIXELS_ID', 'view',
-           'bits_to_pixels', 'pixels_to_bits', 'LabyrinthPixelsVectorEnv', 'LabyrinthPixels', 'exact_forecast']
+           'bits_to_pixels', 'pixels_to_bits', 'LabyrinthPixelsVectorEnv', 'LabyrinthPixels', 'LabyrinthPixelsTask',
+           'exact_forecast']
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #4811d13c
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #c3227704
+from dataclasses import dataclass
+from typing import ClassVar
+
 import gymnasium as gym
 import numpy as np
 import torch
@@ -13,7 +17,8 @@ from gymnasium import spaces
 from gymnasium.vector import VectorWrapper
 from gymnasium.vector.utils import batch_space
 
-from ..labyrinth.env import DOWN, LEFT, RIGHT, UP, Labyrinth, LabyrinthVectorEnv
+from ..foundations.tasks import Metric, UniformRandom, find_task, register_task
+from ..labyrinth.env import DOWN, LEFT, MOVES, RIGHT, UP, Labyrinth, LabyrinthVectorEnv
 from .posterior import Posterior
 
 # %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #167b843e
@@ -151,6 +156,86 @@ if PIXELS_ID not in gym.registry:
         entry_point="lwm_nb.worlds.labyrinth_pixels:LabyrinthPixels",
         vector_entry_point="lwm_nb.worlds.labyrinth_pixels:LabyrinthPixelsVectorEnv",
     )
+
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #fbb04a0a
+@patch
+def advance(
+    self: LabyrinthPixelsVectorEnv,
+    actions: np.ndarray,  # (N,) whole numbers 0..3
+) -> tuple:  # views, reward (N,) float32, terminated, truncated (N,) bool, number of episodes that ended
+    "One step without new beginnings, to be followed by `advance` or `reset`; ValueError with noise."
+    env, all_ = self.env, np.arange(self.num_envs)
+    if env.obs_noise:
+        raise ValueError(
+            f"obs_noise is {env.obs_noise}: only mazes that are seen as they are go on like this."
+        )
+    actions, cell = np.asarray(actions), env._track[0]
+    cell += env._doors[all_, cell, actions] * (np.array(MOVES) @ (env.size, 1))[actions]
+    env._visited[all_, cell] = True
+    env._track[1:] = (env.size**2 - env._visited.sum(1), env.steps + 1)
+    terminated = env._visited.all(1)
+    truncated = (env.steps >= env.max_steps) & ~terminated
+    views = bits_to_pixels(env._doors[all_, cell], self.grey)
+    return (
+        views,
+        np.full(self.num_envs, -1, np.float32),
+        terminated,
+        truncated,
+        (terminated | truncated).sum(),
+    )
+
+
+@patch
+def load_exact(
+    self: LabyrinthPixelsVectorEnv,
+    state: dict,  # as `exact`
+):
+    "Put every maze and agent where an exact state says; RuntimeError before reset."
+    env = self.env
+    if not env._begun:
+        raise RuntimeError("No episode is under way: call reset() before load_exact().")
+    env._doors[:] = state["passages"].reshape(env._doors.shape)
+    env._visited[:] = state["visited"].reshape(env._visited.shape)
+    env._track[0] = state["positions"] @ (env.size, 1)
+    env._track[1] = env.size**2 - env._visited.sum(1)
+
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #a9d03752
+@register_task
+@dataclass(frozen=True)
+class LabyrinthPixelsTask:
+    "Labyrinths without braid and noise, seen as pixels; what counts is the return, minus the steps."
+
+    name: ClassVar[str] = "labyrinth-pixels"
+    metric: ClassVar[Metric] = Metric("return", "return", lower_is_better=False)
+    defaults: ClassVar[dict] = {}
+    game: ClassVar[str] = "labyrinth-pixels"
+    settings: ClassVar[dict] = {}
+
+    size: int = 3
+    """Cells along one side, 2..64; up to 4 the exact posterior is known."""
+    grey: bool = False
+    """Frames of one channel instead of three."""
+    max_steps: int = 1_000
+    """Time limit of an episode in steps."""
+
+    def make(
+        self,
+        num_envs: int,  # how many
+    ) -> LabyrinthPixelsVectorEnv:  # same-step autoreset
+        "That many labyrinths; ValueError for settings out of range."
+        return LabyrinthPixelsVectorEnv(num_envs, self.grey, size=self.size, max_steps=self.max_steps)
+
+    @property
+    def label(self) -> str:
+        "Short name for folders and titles."
+        return f"labyrinth-pixels-{self.size}"
+
+    def oracles(
+        self,
+        epsilon: float = 0.0,  # probability of a random action
+    ) -> dict:  # {name: maker of a policy}
+        "Chance alone: those who know the maze see bits."
+        return {"random": UniformRandom}
 
 # %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #01c0e80d
 def exact_forecast(

@@ -5,7 +5,7 @@ __all__ = ['MODELS', 'HELD_OUT_EPISODES', 'WORLD_HELD_OUT', 'THESIS', 'SMALL_COR
            'make_model', 'reward_values', 'players', 'WorldLearner', 'train_world', 'load_world', 'judge_world',
            'unused_settings', 'quick_settings', 'WorldTrainer']
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #14363815
+# %% ../../nbs/7_worlds/13_trainer.ipynb #43655bf0
 import math
 import time
 from collections.abc import Callable
@@ -42,11 +42,11 @@ from lwm_nb.worlds.evaluation import (
 )
 from .frame_models import FrameModel, rnn_deconvolve, rnn_dense
 from .frame_transformer import frame_transformer_dense
-from .games import GameTask, Player, find_game
+from .games import GameTask, Player
 from .spatial_models import rnn_spatial_asset_transformer, rnn_spatial_transformer
 from .thesis_games import PongPair
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #44821ea9
+# %% ../../nbs/7_worlds/13_trainer.ipynb #b97fbc5c
 MODELS = {
     function.__name__: function
     for function in (
@@ -74,7 +74,7 @@ def check_settings(
             f"lr is {config.lr}, strand {config.strand}: choose lr above 0 and strand of at least 0"
         )
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #551b61b2
+# %% ../../nbs/7_worlds/13_trainer.ipynb #f2928cfe
 @dataclass(frozen=True)
 class WorldConfig:
     "Settings of a world model and its training; ValueError for one out of range."
@@ -136,7 +136,7 @@ def rate(
     "Warm-up and cosine."
     return self.lr * min(1.0, part / 0.02 + 0.05) * (1 + math.cos(math.pi * part)) / 2
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #742bc58e
+# %% ../../nbs/7_worlds/13_trainer.ipynb #09e5d2c4
 def make_model(
     task: GameTask,  # which game
     config: WorldConfig,  # settings
@@ -160,7 +160,8 @@ def reward_values(
     task: GameTask,  # which game
 ) -> tuple:  # all rewards that it gives
     "What a game can give."
-    return (-1.0, -0.01, 0.0, 0.01, 1.0) if task.game == "cube-crash" else (-1.0, 0.0, 1.0)
+    known = {"cube-crash": (-1.0, -0.01, 0.0, 0.01, 1.0), "labyrinth-pixels": (-1.0,)}
+    return known.get(task.game, (-1.0, 0.0, 1.0))
 
 
 def players(
@@ -170,10 +171,10 @@ def players(
     "Who plays the episodes: the scripted player of the game, more or less at random."
     if task.game == "pong":
         return partial(PongPair, (noise, 1.0))
-    known = list(find_game(task.game).players)
+    known = [name for name in task.oracles() if name != "random"]
     return partial(Player, known[-1], (noise, 1.0)) if known else UniformRandom
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #96c9d44e
+# %% ../../nbs/7_worlds/13_trainer.ipynb #e3332742
 class WorldLearner:
     "A world model in training."
 
@@ -402,7 +403,7 @@ def quick_settings(
     small |= dict(horizon=min(config.horizon, 8), log_every=max(1, updates), checkpoint_every=0)
     return replace(config, **small)
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #f675e712
+# %% ../../nbs/7_worlds/13_trainer.ipynb #44c4872b
 class WorldTrainer:
     "Trains the frame models on the games."
 
@@ -431,8 +432,8 @@ class WorldTrainer:
 
     def train(self, run, task, config, resume=False, log=None):
         "Train in a run folder, as `train_world`."
-        if task.name != GameTask.name:
-            raise ValueError(f"world models of frames are trained on the task game, not on {task.name!r}")
+        if not hasattr(task, "make") or not hasattr(task.make(1), "advance"):
+            raise ValueError(f"frame models are trained on game and labyrinth-pixels, not on {task.name!r}")
         return train_world(run, task, config, resume, log or (lambda row: None))
 
     def judge(self, run, task, episodes=512, seed=WORLD_HELD_OUT):
