@@ -208,7 +208,16 @@ def _info(self: AtariVectorEnv):
         "frame": np.array([game.getEpisodeFrameNumber() for game in self.games]),
     }
 
-# %% ../../nbs/6_atari/00_frames.ipynb #45ee9f86
+# %% ../../nbs/6_atari/00_frames.ipynb #596fd8cf
+@patch
+def _ends(self: AtariVectorEnv, ended, obs):
+    """What there is to say of games before they begin again."""
+    final, ram = np.full(self.num_envs, None, object), np.zeros((self.num_envs, 128), np.uint8)
+    for i in ended:
+        final[i], ram[i] = obs[i].copy(), self.games[i].getRAM()
+    return {"final_obs": final, "_final_obs": np.isin(np.arange(self.num_envs), ended), "final_ram": ram}
+
+
 @patch
 def _checked(self: AtariVectorEnv, actions):
     actions, number = np.asarray(actions), len(self.moves)
@@ -239,7 +248,7 @@ def _play(self: AtariVectorEnv, i, action, stuck, executed):
             break
     return reward, over
 
-# %% ../../nbs/6_atari/00_frames.ipynb #26a25f9a
+# %% ../../nbs/6_atari/00_frames.ipynb #1f2fa778
 @patch
 def step(
     self: AtariVectorEnv,
@@ -248,7 +257,8 @@ def step(
     """Step all games; where one ends, the next one begins. RuntimeError before `reset`.
 
     info: `executed` (N, skip), the action of each frame, -1 where the game had ended; `frame` and `lives`
-    (N,) of the picture returned; where games ended `final_obs` (N,), pictures or None, and `_final_obs`.
+    (N,) of the picture returned; where games ended `final_obs` (N,), pictures or None, `_final_obs` (N,)
+    bool, and `final_ram` (N, 128), see `ram`.
     """
     if self.seed is None:
         raise RuntimeError("No game is under way: call reset() before step().")
@@ -266,12 +276,9 @@ def step(
     obs, info = self.look(everyone), {"executed": executed}
     ended = np.flatnonzero(terminated | truncated)
     if len(ended):
-        final = np.full(self.num_envs, None, object)
-        for i in ended:
-            final[i] = obs[i].copy()
+        info |= self._ends(ended, obs)
         self._begin(ended)
         obs[ended] = self.look(ended)
-        info |= {"final_obs": final, "_final_obs": terminated | truncated}
     return obs, np.sign(reward) if self.clip_rewards else reward, terminated, truncated, info | self._info()
 
 # %% ../../nbs/6_atari/00_frames.ipynb #cca53534
