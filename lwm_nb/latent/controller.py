@@ -329,7 +329,7 @@ class PPOPolicy:
             return chances.argmax(1).numpy()
         return torch.multinomial(chances, 1, generator=self.generator)[:, 0].numpy()
 
-# %% ../../nbs/8_latent/08_controller.ipynb #fd2ecc32
+# %% ../../nbs/8_latent/08_controller.ipynb #85e6071f
 def _watch(log, stop):
     from stable_baselines3.common.callbacks import BaseCallback
 
@@ -368,7 +368,8 @@ def train_ppo(
     pixels = len(env.single_observation_space.shape) == 3
     venv = VecNormalize(for_baselines(env), norm_obs=not pixels, gamma=options.get("gamma", 0.99))
 
-    usual = dict(n_steps=max(rollout // env.num_envs, 2), batch_size=256, n_epochs=4, ent_coef=0.01)
+    length = max(rollout // env.num_envs, 2)
+    usual = dict(n_steps=length, batch_size=min(256, length * env.num_envs), n_epochs=4, ent_coef=0.01)
     with torch.random.fork_rng(devices=[]):
         ppo = PPO("CnnPolicy" if pixels else "MlpPolicy", venv, seed=seed, device="cpu", **usual | options)
         ppo.learn(steps, callback=_watch(log, stop))

@@ -149,7 +149,7 @@ def row_noise(
     "Noise row by row, so that the first rows do not depend on how many there are."
     return torch.stack([torch.randn(shape[1:], generator=generator) for _ in range(shape[0])])
 
-# %% ../../nbs/8_latent/05_joint.ipynb #f59f8f59
+# %% ../../nbs/8_latent/05_joint.ipynb #4f7b5b38
 @patch
 def terms(
     self: LatentWorldModel,
@@ -160,6 +160,7 @@ def terms(
     mask, vae = batch["mask"], self.vae
     obs = torch.where(mask.reshape(*mask.shape, *[1] * len(self.obs_shape)), batch["obs"], 0)
     drawn = batch.get("drawn", mask) & mask
+    drawn = drawn if drawn.any() else mask
     generator = generator or torch_generator(0, "noise")
     noise = row_noise((*mask.shape, vae.latent), generator).to(vae.mean_frame.device)
     with torch.set_grad_enabled(torch.is_grad_enabled() and not self.detach):
@@ -174,7 +175,7 @@ def terms(
     out["kl"] = normal_kl(mean, std).mean()
     lost = (picture.detach().clamp(0, 1) - pixels).square() * there
     nothing = ((vae.mean_frame - pixels).square() * there).sum()
-    out |= {"lost": lost.sum() / nothing.clamp(min=1e-6), "z_std": mean.detach().std(0).mean()}
+    out |= {"lost": lost.sum() / nothing.clamp(min=1e-6), "z_std": mean.detach().std(0, correction=0).mean()}
     return out | self._sequence_terms(z, batch, out)
 
 
