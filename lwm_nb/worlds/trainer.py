@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'HELD_OUT_EPISODES', 'WORLD_HELD_OUT', 'THESIS', 'SMALL_CORE', 'PRESETS', 'check_settings', 'WorldConfig',
-           'make_model', 'reward_values', 'players', 'WorldLearner', 'train_world', 'load_world', 'judge_world',
-           'unused_settings', 'quick_settings', 'WorldTrainer']
+           'make_model', 'reward_values', 'players', 'WorldLearner', 'train_updates', 'train_world', 'load_world',
+           'judge_world', 'unused_settings', 'quick_settings', 'WorldTrainer']
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #43655bf0
 import math
@@ -254,23 +254,21 @@ def _turn(learner, losses, spent):
     spent["wall_s"] += time.perf_counter() - wall
     spent["cpu_s"] += time.process_time() - cpu
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #e4434349
-def train_world(
+# %% ../../nbs/7_worlds/13_trainer.ipynb #c009aec4
+def train_updates(
     run: Run,  # where metrics, states and weights go
-    task: GameTask,  # which game
-    config: WorldConfig,  # settings
+    begin: Callable,  # () to a learner with model, optimiser, config, done and update(), and the row's maker
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
-) -> FrameModel:  # trained
-    "Train; FileExistsError for a run that was begun unless resumed, FloatingPointError for a bad loss."
+):  # the trained model
+    "Update, log, store, stop, go on; FileExistsError for a run that was begun unless resumed."
     if not resume and (run.states() or (run.path / "metrics.csv").exists()):
         raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
     set_threads(1)
-    learner = WorldLearner(task, config)
+    learner, make_row = begin()
+    config = learner.config
     losses, spent = _restore(learner, run) if resume else ([], {"wall_s": 0.0, "cpu_s": 0.0})
-    seed = seed_int(config.seed, "held out") % 2**32
-    held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
-    bar = progress(total=config.updates, desc=config.model, unit="update")
+    bar = progress(total=config.updates, desc=run.kind, unit="update")
     with bar, interrupts_later() as interrupted:
         bar.update(learner.done)
         while learner.done < config.updates:
@@ -278,7 +276,7 @@ def train_world(
             bar.update()
             done, last = learner.done, learner.done == config.updates
             if done % config.log_every == 0 or last:
-                row, losses = _row(learner, losses, spent, held), []
+                row, losses = make_row(learner, losses, spent), []
                 run.log(**row)
                 log(row)
             stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
@@ -289,6 +287,23 @@ def train_world(
     weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
     run.save_checkpoint(weights, {"updates": learner.done})
     return learner.model
+
+# %% ../../nbs/7_worlds/13_trainer.ipynb #e4434349
+def train_world(
+    run: Run,  # where metrics, states and weights go
+    task: GameTask,  # which game
+    config: WorldConfig,  # settings
+    resume: bool = False,  # go on from the newest state
+    log: Callable = lambda row: None,  # called with each row of metrics
+) -> FrameModel:  # trained
+    "Train, as `train_updates`; FloatingPointError for a bad loss."
+
+    def begin():
+        learner, seed = WorldLearner(task, config), seed_int(config.seed, "held out") % 2**32
+        held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
+        return learner, partial(_row, held=held)
+
+    return train_updates(run, begin, resume, log)
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #132a6078
 def load_world(
