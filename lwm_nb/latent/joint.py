@@ -17,7 +17,7 @@ from .inverse import InverseModel
 from .mdn import MDNRNN, Mixture
 from .vae import VAE, normal_kl
 
-# %% ../../nbs/8_latent/05_joint.ipynb #f8baedc8
+# %% ../../nbs/8_latent/05_joint.ipynb #177335fa
 def log_interval(
     value: torch.Tensor,  # whole numbers (…)
     mean: torch.Tensor,  # of the normal (…)
@@ -38,12 +38,13 @@ class FramePrediction:
         vae: VAE,  # makes pictures of codes
         codes: Mixture,  # of the next code (B, D)
     ):
-        self.vae, self.codes = vae, codes
+        self.vae, self.codes, self.learns = vae, codes, torch.is_grad_enabled()
 
     @property
     def mean(self) -> torch.Tensor:  # (B, *obs_shape)
-        "The picture of the expected code."
-        return self.vae.frames(self.vae.decode(self.codes.mean))
+        "The picture of the expected code; painted when asked for, with gradients if it was made with them."
+        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
+            return self.vae.frames(self.vae.decode(self.codes.mean))
 
     def sample(self, generator=None, temperature=1.0):
         "The picture of a code that is drawn."
@@ -51,6 +52,10 @@ class FramePrediction:
 
     def log_prob(self, obs):
         "Log-probability (B,) of frames, by Laplace's approximation."
+        with torch.set_grad_enabled(self.learns and torch.is_grad_enabled()):
+            return self._log_prob(obs)
+
+    def _log_prob(self, obs):
         mean, std = self.vae.encode(obs)
         scale = self.vae.scale
         picture, real = self.vae.decode(mean) * scale, self.vae.pixels(obs) * scale

@@ -67,12 +67,12 @@ class LatentModelConfig:
         "Of the terms, as `LatentWorldModel` takes them."
         return {name: getattr(self, name) for name in ("vae", "kl", "mdn", "inverse")}
 
-# %% ../../nbs/8_latent/07_training.ipynb #76b65e68
+# %% ../../nbs/8_latent/07_training.ipynb #de36c0f5
 @dataclass(frozen=True)
 class LatentConfig(LatentModelConfig):
     "Settings of a latent world model and its training; ValueError for one out of range."
 
-    episodes: int = 400
+    recorded: int = 400
     """Recorded episodes to learn from."""
     held_out: int = 40
     """Recorded episodes to be judged on."""
@@ -99,7 +99,7 @@ class LatentConfig(LatentModelConfig):
 
     def __post_init__(self):
         check_seed(self.seed)
-        whole = "latent width hidden mixtures episodes held_out rows batch_size updates log_every"
+        whole = "latent width hidden mixtures recorded held_out rows batch_size updates log_every"
         for name in whole.split():
             low = 2 if name in ("held_out", "rows") else 1
             if getattr(self, name) < low:
@@ -107,7 +107,7 @@ class LatentConfig(LatentModelConfig):
         if not 0 < self.drawn <= 1 or not self.lr > 0:
             raise ValueError(f"drawn is {self.drawn}, lr {self.lr}: both above 0, drawn up to 1")
 
-# %% ../../nbs/8_latent/07_training.ipynb #ab85b2c8
+# %% ../../nbs/8_latent/07_training.ipynb #cc7e623c
 def held_out_task(
     task,  # with `make`
 ):  # the same task on what is not trained on
@@ -137,7 +137,7 @@ def recordings(
     options = dict(part=25, num_envs=1 if one else 25)
     policy, folder = recording_policy(task), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    train = gather(folder / "train", task, policy, config.episodes, seed=0, **options)
+    train = gather(folder / "train", task, policy, config.recorded, seed=0, **options)
     held = gather(folder / "held-out", held_out_task(task), policy, config.held_out, seed=1, **options)
     return train, held
 
@@ -278,19 +278,19 @@ def load_latent(
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()
 
-# %% ../../nbs/8_latent/07_training.ipynb #f9ac6f6b
-_SMALL = dict(latent=16, width=8, hidden=64, mixtures=3, episodes=60, held_out=20, updates=500)
+# %% ../../nbs/8_latent/07_training.ipynb #225ddf93
+_SMALL = dict(latent=16, width=8, hidden=64, mixtures=3, recorded=60, held_out=20, updates=500)
 LATENT_PRESETS = {
     "laptop": {},
     "default": {},
     "quick": _SMALL,
     "published": dict(
-        latent=512, width=64, hidden=1024, episodes=2_000, held_out=400, detach=False, foreground=1.0,
+        latent=512, width=64, hidden=1024, recorded=2_000, held_out=400, detach=False, foreground=1.0,
         vae=1 / 8, kl=1 / 12, mdn=512.0, inverse=1 / 200, lr=4e-5, drawn=1.0, updates=100_000,
     ),
 }  # fmt: skip
 
-# %% ../../nbs/8_latent/07_training.ipynb #2bb37c86
+# %% ../../nbs/8_latent/07_training.ipynb #77e80ccf
 class LatentTrainer:
     "Trains VAE, MDN-RNN and inverse model together on recorded play."
 
@@ -305,7 +305,7 @@ class LatentTrainer:
 
     def quick(self, config, updates):
         "Settings of a short run."
-        small = dict(updates=min(updates, config.updates), batch_size=4, rows=12, episodes=25, held_out=5)
+        small = dict(updates=min(updates, config.updates), batch_size=4, rows=12, recorded=25, held_out=5)
         small |= dict(log_every=max(1, updates), checkpoint_every=0, width=min(config.width, 8))
         return replace(config, **small)
 
