@@ -16,8 +16,6 @@ import torch
 from fastcore.basics import patch
 
 from ..foundations.config import config_from_dict
-from ..foundations.files import interrupts_later
-from ..foundations.progress import progress
 from ..foundations.run import Run
 from lwm_nb.foundations.seeding import (
     check_seed,
@@ -34,7 +32,7 @@ from .retro import StickyRandom
 from .runner import TEST_LEVELS
 from ..worlds.episodes import Episodes, gather
 from ..worlds.games import GameTask, Player
-from ..worlds.trainer import _restore, _save, _turn
+from ..worlds.trainer import train_updates
 
 # %% ../../nbs/8_latent/07_training.ipynb #3ecbba98
 @dataclass(frozen=True)
@@ -235,33 +233,14 @@ def train_latent(
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
 ) -> LatentWorldModel:  # trained
-    "Train; FileExistsError for a run that was begun unless resumed, RuntimeError when the code dies."
-    if not resume and (run.states() or (run.path / "metrics.csv").exists()):
-        raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
-    set_threads(1)
-    train, held = recordings(config.data or run.path / "data", task, config)
-    learner = LatentLearner(task, config, train)
-    losses, spent = _restore(learner, run) if resume else ([], {"wall_s": 0.0, "cpu_s": 0.0})
-    look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
-    bar = progress(total=config.updates, desc="latent world model", unit="update")
-    with bar, interrupts_later() as interrupted:
-        bar.update(learner.done)
-        while learner.done < config.updates:
-            _turn(learner, losses, spent)
-            bar.update()
-            done, last = learner.done, learner.done == config.updates
-            if done % config.log_every == 0 or last:
-                row, losses = _row(learner, losses, spent, look), []
-                run.log(**row)
-                log(row)
-            stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
-            if config.checkpoint_every and not last and (stopped or done % config.checkpoint_every == 0):
-                _save(learner, run, losses, spent)
-            if stopped:
-                raise KeyboardInterrupt
-    weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
-    run.save_checkpoint(weights, {"updates": learner.done})
-    return learner.model.eval()
+    "Train, as `train_updates`; RuntimeError when the code dies."
+
+    def begin():
+        train, held = recordings(config.data or run.path / "data", task, config)
+        look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
+        return LatentLearner(task, config, train), functools.partial(_row, look=look)
+
+    return train_updates(run, begin, resume, log).eval()
 
 # %% ../../nbs/8_latent/07_training.ipynb #f0907c8b
 def load_latent(
