@@ -4,7 +4,7 @@
 __all__ = ['MIN_WIDTH', 'condensed', 'terminal_width', 'commands', 'eval_task', 'parse', 'one_line_warnings', 'forgiving_streams',
            'answer', 'main']
 
-# %% ../nbs/11_command_line/08_program.ipynb #88a6a086
+# %% ../nbs/11_command_line/08_program.ipynb #49034855
 import io
 import json
 import os
@@ -19,7 +19,7 @@ import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
 from .command_line.answers import UsageError, say
-from .command_line.latent import Controllers, Latent
+from .command_line.atari import Atari
 from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
 from .command_line.training import Resume, Runs, choose, eval_command, oracles_command, train_command
 from .command_line.worlds import Worlds
@@ -67,7 +67,7 @@ def terminal_width(
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
 
-# %% ../nbs/11_command_line/08_program.ipynb #ce404e52
+# %% ../nbs/11_command_line/08_program.ipynb #20be8f7d
 def commands(
     words: list[str],  # after the name of the program
 ) -> dict:  # class, or instance with defaults, by name
@@ -86,8 +86,7 @@ def commands(
         "sweep": Sweep,
         "encoders": Encoders,
         "worlds": Worlds,
-        "latent": Latent,
-        "controller": Controllers,
+        "atari": Atari,
         "card": Card,
         "verify": Verify,
     }
