@@ -85,20 +85,21 @@ def choose(
     preset = flag_value(words, "preset") or (own if own in trainer.presets else "default")
     return Choice(task, trainer, preset if preset in trainer.presets else "default")
 
-# %% ../../nbs/11_command_line/02_training.ipynb #747a70f9
+# %% ../../nbs/11_command_line/02_training.ipynb #6f09c084
 def field_sentences(
     cls: type,  # dataclass whose fields have a string below them
 ) -> dict[str, str]:  # by field; empty where the source is not at hand
-    "The sentence under each field."
-    try:
-        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
-    except (OSError, TypeError, SyntaxError):
-        return {}
+    "The sentence under each field, also under those of the classes that it extends."
     said = {}
-    for node, after in zip(body, body[1:]):
-        sentence = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-        if isinstance(node, ast.AnnAssign) and sentence:
-            said[node.target.id] = " ".join(str(after.value.value).split())
+    for each in reversed(cls.__mro__):
+        try:
+            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body
+        except (OSError, TypeError, SyntaxError):
+            continue
+        for node, after in zip(body, body[1:]):
+            sentence = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if isinstance(node, ast.AnnAssign) and sentence:
+                said[node.target.id] = " ".join(str(after.value.value).split())
     return said
 
 
