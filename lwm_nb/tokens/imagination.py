@@ -195,7 +195,7 @@ class ActorConfig:
                 f"{self.parts}: choose reinforce or ppo, and at least 1."
             )
 
-# %% ../../nbs/9_tokens/04_imagination.ipynb #ecc56eff
+# %% ../../nbs/9_tokens/04_imagination.ipynb #3231cbd4
 def actor_loss(
     actor: ActorCritic,  # in training
     rollout: Rollout,  # all of it
@@ -213,7 +213,7 @@ def actor_loss(
     advantage = (returns - rollout.value[:-1])[:, which]
     if config.algorithm == "ppo":
         counted = advantage[counts > 0]
-        advantage = (advantage - counted.mean()) / (counted.std() + 1e-3)
+        advantage = (advantage - counted.mean()) / (counted.std(correction=0) + 1e-3)
         ratio = (log_prob - rollout.log_prob[:, which]).exp()
         near = ratio.clamp(1 - config.clip, 1 + config.clip)
         policy = -mean(torch.minimum(ratio * advantage, near * advantage))
