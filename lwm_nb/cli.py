@@ -4,7 +4,7 @@
 __all__ = ['MIN_WIDTH', 'condensed', 'terminal_width', 'commands', 'eval_task', 'parse', 'one_line_warnings', 'forgiving_streams',
            'answer', 'main']
 
-# %% ../nbs/11_command_line/08_program.ipynb #88a6a086
+# %% ../nbs/11_command_line/08_program.ipynb #b6a4aae7
 import io
 import json
 import os
@@ -19,8 +19,10 @@ import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
 from .command_line.answers import UsageError, say
+from .command_line.atari import Atari
 from .command_line.latent import Controllers, Latent
 from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
+from .command_line.tokens import Tokens
 from .command_line.training import Resume, Runs, choose, eval_command, oracles_command, train_command
 from .command_line.worlds import Worlds
 from .foundations.config import plain
@@ -67,7 +69,7 @@ def terminal_width(
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
 
-# %% ../nbs/11_command_line/08_program.ipynb #ce404e52
+# %% ../nbs/11_command_line/08_program.ipynb #5bf7ba30
 def commands(
     words: list[str],  # after the name of the program
 ) -> dict:  # class, or instance with defaults, by name
@@ -86,8 +88,10 @@ def commands(
         "sweep": Sweep,
         "encoders": Encoders,
         "worlds": Worlds,
+        "atari": Atari,
         "latent": Latent,
         "controller": Controllers,
+        "tokens": Tokens,
         "card": Card,
         "verify": Verify,
     }

@@ -416,3 +416,30 @@ def test_latent_world_models_and_controllers(tmp_path):
     }.items():
         assert said in command_refused(*words)
     assert not (tmp_path / "x").exists()
+
+
+def test_tokens_are_trained_resumed_judged_and_watched(tmp_path):
+    one = tmp_path / "one"
+    change = {"warmup": 8, "tokenizer_updates": 4, "world_warmup": 2, "collect": 2, "world_updates": 1}
+    change |= {"actor_updates": 1, "rollouts": 4, "horizon": 2, "width": 16, "heads": 2, "gate": 0.0}
+    change = json.dumps(change | {"eval_episodes": 4, "hidden": 8})
+    words = ["--change", change, "--epochs", 2, "--episodes", 4]
+    code, out, err = call("tokens", "train", *words, "--out", one, "--json")
+    assert code == 0 and len(json.loads(out)["evaluation"]) == 2, err
+    code, out, err = call("tokens", "resume", one)
+    assert code == 0 and "nothing to do" in out, err
+    code, out, err = call("tokens", "eval", one, "--episodes", 4)
+    assert code == 0 and "temperature" in out, err
+    code, out, err = call("tokens", "watch", one, "--episodes", 1)
+    assert code == 0 and (one / "media" / "imagination.gif").exists(), err
+    code, out, err = call("tokens", "play", one)
+    assert code == 0 and (one / "play.ipynb").exists(), err
+    wrong = {
+        ("eval", tmp_path / "none"): "no run folder",
+        ("train", "--change", "dark", "--out", tmp_path / "x"): "JSON object",
+        ("train", "iris", "--out", tmp_path / "x"): "laptop",
+    }
+    for words, said in wrong.items():
+        code, out, err = call("tokens", *words)
+        assert (code, out) == (1, "") and said in err and err.count("\n") <= 2
+    assert not (tmp_path / "x").exists()

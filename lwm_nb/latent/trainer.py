@@ -5,7 +5,7 @@ __all__ = ['LATENT_PRESETS', 'LatentModelConfig', 'LatentConfig', 'held_out_task
            'draw_windows', 'make_latent', 'CodeWindows', 'LatentLearner', 'train_latent', 'load_latent',
            'LatentTrainer']
 
-# %% ../../nbs/8_latent/07_training.ipynb #7df804ef
+# %% ../../nbs/8_latent/07_training.ipynb #18ad60fb
 import functools
 import math
 from collections.abc import Callable
@@ -16,10 +16,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
-from ..foundations.checkpoints import pack_optimiser, unpack_optimiser
 from ..foundations.config import config_from_dict
-from ..foundations.files import interrupts_later
-from ..foundations.progress import progress
 from ..foundations.run import Run
 from lwm_nb.foundations.seeding import (
     check_seed,
@@ -36,7 +33,7 @@ from .retro import StickyRandom
 from .runner import TEST_LEVELS
 from ..worlds.episodes import Episodes, gather, split_episodes
 from ..worlds.games import GameTask, Player
-from ..worlds.trainer import _turn
+from ..worlds.trainer import train_updates
 
 # %% ../../nbs/8_latent/07_training.ipynb #3ecbba98
 @dataclass(frozen=True)
@@ -281,7 +278,7 @@ def _parts(self: LatentLearner, z, batch):
     loss = self.model.weights["mdn"] * memory["nats"] + outcome
     return {"loss": loss + self.model.weights["inverse"] * inverse["loss"], "mdn": memory["nats"]}
 
-# %% ../../nbs/8_latent/07_training.ipynb #e320e2d4
+# %% ../../nbs/8_latent/07_training.ipynb #403b68a1
 @patch
 def update_memory(self: LatentLearner) -> dict:  # losses before the step
     "One step of memory and inverse model, from codes that do not change."
@@ -301,6 +298,25 @@ def update_memory(self: LatentLearner) -> dict:  # losses before the step
         self.watch()
     return {name: value.item() for name, value in found.items()}
 
+# %% ../../nbs/8_latent/07_training.ipynb #5489da30
+@patch
+def more(self: LatentLearner) -> dict:  # tensors by name
+    "What has to be remembered beside the model: the best memory so far, and its nats."
+    return self.best[1] | ({"nats": torch.tensor(self.best[0])} if self.best[1] else {})
+
+
+@patch
+def load_more(self: LatentLearner, tensors):
+    "Remember it again."
+    if tensors:
+        self.best = tensors["nats"].item(), {k: v for k, v in tensors.items() if k != "nats"}
+
+
+@patch
+def finish(self: LatentLearner):
+    "The best memory is the one that stays."
+    self.model.load_state_dict(self.best[1], strict=False)
+
 
 @patch
 @torch.no_grad()
@@ -316,27 +332,7 @@ def watch(self: LatentLearner) -> float:  # nats
         self.best = nats, {name: value.detach().clone() for name, value in parts.items()}
     return nats
 
-# %% ../../nbs/8_latent/07_training.ipynb #79deaba1
-def _save(learner, run, losses, spent):
-    tensors = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
-    tensors |= {f"best.{name}": value for name, value in learner.best[1].items()}
-    nats = learner.best[0] if learner.best[1] else None
-    meta = {"done": learner.done, "losses": losses, "spent": spent, "best": nats}
-    run.save_state(tensors | pack_optimiser(learner.optimiser, "adam"), meta)
-
-
-def _restore(learner, run):
-    restored = run.restore_state()
-    if restored is None:
-        return [], {"wall_s": 0.0, "cpu_s": 0.0}
-    tensors, meta, _ = restored
-    learner.model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    unpack_optimiser(learner.optimiser, "adam", tensors)
-    best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
-    learner.done, learner.best = meta["done"], (meta["best"], best) if best else (math.inf, {})
-    return meta["losses"], meta["spent"]
-
-
+# %% ../../nbs/8_latent/07_training.ipynb #2907e04d
 @torch.no_grad()
 def _row(learner, losses, spent, look):
     found = learner.model.terms({name: value.to(learner.device) for name, value in look.items()})
@@ -345,7 +341,7 @@ def _row(learner, losses, spent, look):
         row[name] = found[name].item()
     return row | {name: round(value, 3) for name, value in spent.items()}
 
-# %% ../../nbs/8_latent/07_training.ipynb #3c5c5dcf
+# %% ../../nbs/8_latent/07_training.ipynb #881bd282
 def train_latent(
     run: Run,  # where metrics, states and weights go
     task,  # with `make` and `oracles`
@@ -353,34 +349,14 @@ def train_latent(
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
 ) -> LatentWorldModel:  # trained
-    "Train; FileExistsError for a run that was begun unless resumed, RuntimeError when the code dies."
-    if not resume and (run.states() or (run.path / "metrics.csv").exists()):
-        raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
-    set_threads(1)
-    train, held = recordings(config.data or run.path / "data", task, config)
-    learner = LatentLearner(task, config, train)
-    losses, spent = _restore(learner, run) if resume else ([], {"wall_s": 0.0, "cpu_s": 0.0})
-    look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
-    bar = progress(total=config.updates, desc="latent world model", unit="update")
-    with bar, interrupts_later() as interrupted:
-        bar.update(learner.done)
-        while learner.done < config.updates:
-            _turn(learner, losses, spent)
-            bar.update()
-            done, last = learner.done, learner.done == config.updates
-            if done % config.log_every == 0 or last:
-                row, losses = _row(learner, losses, spent, look), []
-                run.log(**row)
-                log(row)
-            stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
-            if config.checkpoint_every and not last and (stopped or done % config.checkpoint_every == 0):
-                _save(learner, run, losses, spent)
-            if stopped:
-                raise KeyboardInterrupt
-    learner.model.load_state_dict(learner.best[1], strict=False)
-    weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
-    run.save_checkpoint(weights, {"updates": learner.done})
-    return learner.model.eval()
+    "Train, as `train_updates`; RuntimeError when the code dies."
+
+    def begin():
+        train, held = recordings(config.data or run.path / "data", task, config)
+        look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
+        return LatentLearner(task, config, train), functools.partial(_row, look=look)
+
+    return train_updates(run, begin, resume, log).eval()
 
 # %% ../../nbs/8_latent/07_training.ipynb #f0907c8b
 def load_latent(

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'HELD_OUT_EPISODES', 'WORLD_HELD_OUT', 'THESIS', 'SMALL_CORE', 'PRESETS', 'check_settings', 'WorldConfig',
-           'make_model', 'reward_values', 'players', 'WorldLearner', 'train_world', 'load_world', 'judge_world',
-           'unused_settings', 'quick_settings', 'WorldTrainer']
+           'make_model', 'reward_values', 'players', 'WorldLearner', 'train_updates', 'train_world', 'load_world',
+           'judge_world', 'unused_settings', 'quick_settings', 'WorldTrainer']
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #43655bf0
 import math
@@ -217,7 +217,7 @@ class WorldLearner:
         self.done += 1
         return {name: value.item() for name, value in found.items() if value.ndim == 0}
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #7e5e89d6
+# %% ../../nbs/7_worlds/13_trainer.ipynb #de624194
 HELD_OUT_EPISODES = 64
 
 
@@ -231,6 +231,8 @@ def _row(learner, losses, spent, held):
 
 def _save(learner, run, losses, spent):
     weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
+    if hasattr(learner, "more"):
+        weights |= {f"more.{name}": value for name, value in learner.more().items()}
     meta = {"done": learner.done, "losses": losses, "spent": spent}
     run.save_state(weights | pack_optimiser(learner.optimiser, "adam"), meta)
 
@@ -242,6 +244,8 @@ def _restore(learner, run):
     tensors, meta, _ = restored
     learner.model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
     unpack_optimiser(learner.optimiser, "adam", tensors)
+    if hasattr(learner, "load_more"):
+        learner.load_more({k[5:]: v for k, v in tensors.items() if k.startswith("more.")})
     learner.done = meta["done"]
     return meta["losses"], meta["spent"]
 
@@ -254,23 +258,24 @@ def _turn(learner, losses, spent):
     spent["wall_s"] += time.perf_counter() - wall
     spent["cpu_s"] += time.process_time() - cpu
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #e4434349
-def train_world(
+# %% ../../nbs/7_worlds/13_trainer.ipynb #49868a7c
+def train_updates(
     run: Run,  # where metrics, states and weights go
-    task: GameTask,  # which game
-    config: WorldConfig,  # settings
+    begin: Callable,  # () to a learner with model, optimiser, config, done and update(), and the row's maker
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
-) -> FrameModel:  # trained
-    "Train; FileExistsError for a run that was begun unless resumed, FloatingPointError for a bad loss."
+):  # the trained model
+    """Update, log, store, stop, go on; FileExistsError for a run that was begun unless resumed.
+
+    A learner may have `more()` and `load_more(tensors)`, what else it must remember, and `finish()`.
+    """
     if not resume and (run.states() or (run.path / "metrics.csv").exists()):
         raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
     set_threads(1)
-    learner = WorldLearner(task, config)
+    learner, make_row = begin()
+    config = learner.config
     losses, spent = _restore(learner, run) if resume else ([], {"wall_s": 0.0, "cpu_s": 0.0})
-    seed = seed_int(config.seed, "held out") % 2**32
-    held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
-    bar = progress(total=config.updates, desc=config.model, unit="update")
+    bar = progress(total=config.updates, desc=run.kind, unit="update")
     with bar, interrupts_later() as interrupted:
         bar.update(learner.done)
         while learner.done < config.updates:
@@ -278,7 +283,7 @@ def train_world(
             bar.update()
             done, last = learner.done, learner.done == config.updates
             if done % config.log_every == 0 or last:
-                row, losses = _row(learner, losses, spent, held), []
+                row, losses = make_row(learner, losses, spent), []
                 run.log(**row)
                 log(row)
             stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
@@ -286,9 +291,28 @@ def train_world(
                 _save(learner, run, losses, spent)
             if stopped:
                 raise KeyboardInterrupt
+    if hasattr(learner, "finish"):
+        learner.finish()
     weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
     run.save_checkpoint(weights, {"updates": learner.done})
     return learner.model
+
+# %% ../../nbs/7_worlds/13_trainer.ipynb #9cda3ca0
+def train_world(
+    run: Run,  # where metrics, states and weights go
+    task: GameTask,  # which game
+    config: WorldConfig,  # settings
+    resume: bool = False,  # go on from the newest state
+    log: Callable = lambda row: None,  # called with each row of metrics
+) -> FrameModel:  # trained
+    "Train, as `train_updates`; FloatingPointError for a bad loss."
+
+    def begin():
+        learner, seed = WorldLearner(task, config), seed_int(config.seed, "held out") % 2**32
+        held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
+        return learner, partial(_row, held=held)
+
+    return train_updates(run, begin, resume, log)
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #132a6078
 def load_world(
