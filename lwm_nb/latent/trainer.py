@@ -2,9 +2,10 @@
 
 # %% auto #0
 __all__ = ['LATENT_PRESETS', 'LatentModelConfig', 'LatentConfig', 'held_out_task', 'recording_policy', 'recordings',
-           'draw_windows', 'make_latent', 'LatentLearner', 'train_latent', 'load_latent', 'LatentTrainer']
+           'draw_windows', 'make_latent', 'CodeWindows', 'LatentLearner', 'train_latent', 'load_latent',
+           'LatentTrainer']
 
-# %% ../../nbs/8_latent/07_training.ipynb #84fa63a7
+# %% ../../nbs/8_latent/07_training.ipynb #7df804ef
 import functools
 import math
 from collections.abc import Callable
@@ -30,9 +31,9 @@ from .evaluation import judge_codes, whole_episodes
 from .joint import LatentWorldModel, check_alive
 from .retro import StickyRandom
 from .runner import TEST_LEVELS
-from ..worlds.episodes import Episodes, gather
+from ..worlds.episodes import Episodes, gather, split_episodes
 from ..worlds.games import GameTask, Player
-from ..worlds.trainer import train_updates
+from ..worlds.trainer import WorldLearner, train_updates
 
 # %% ../../nbs/8_latent/07_training.ipynb #3ecbba98
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class LatentModelConfig:
         "Of the terms, as `LatentWorldModel` takes them."
         return {name: getattr(self, name) for name in ("vae", "kl", "mdn", "inverse")}
 
-# %% ../../nbs/8_latent/07_training.ipynb #de36c0f5
+# %% ../../nbs/8_latent/07_training.ipynb #fd621986
 @dataclass(frozen=True)
 class LatentConfig(LatentModelConfig):
     "Settings of a latent world model and its training; ValueError for one out of range."
@@ -84,6 +85,8 @@ class LatentConfig(LatentModelConfig):
     """Share of the frames of an update that are painted."""
     updates: int = 3_000
     """Steps of the optimiser."""
+    alone: float = 0.6
+    """Share of them, the last ones, in which the memory learns alone, from codes that do not change, 0..1."""
     lr: float = 1e-3
     """Highest learning rate of Adam."""
     log_every: int = 100
@@ -102,8 +105,15 @@ class LatentConfig(LatentModelConfig):
             low = 2 if name in ("held_out", "rows") else 1
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}: choose at least {low}")
-        if not 0 < self.drawn <= 1 or not self.lr > 0:
-            raise ValueError(f"drawn is {self.drawn}, lr {self.lr}: both above 0, drawn up to 1")
+        if not 0 < self.drawn <= 1 or not self.lr > 0 or not 0 <= self.alone < 1:
+            allowed = "0 < drawn ≤ 1, lr > 0, 0 ≤ alone < 1"
+            raise ValueError(f"drawn is {self.drawn}, lr {self.lr}, alone {self.alone}: {allowed}")
+
+# %% ../../nbs/8_latent/07_training.ipynb #59013cda
+@patch(as_prop=True)
+def together(self: LatentConfig) -> int:  # updates
+    "Updates in which all parts learn; in the rest of them the memory learns alone."
+    return max(self.updates - round(self.alone * self.updates), 1)
 
 # %% ../../nbs/8_latent/07_training.ipynb #cc7e623c
 def held_out_task(
@@ -178,7 +188,42 @@ def _measure(model, episodes):
     rewards = np.concatenate([steps["reward"][1:] for _, steps in some])
     model.reward_scale.fill_(max(float(rewards.std()), 1e-6))
 
-# %% ../../nbs/8_latent/07_training.ipynb #95d9464d
+# %% ../../nbs/8_latent/07_training.ipynb #4919a2cc
+class CodeWindows:
+    "All codes of a recording, and windows of them."
+
+    def __init__(
+        self,
+        model: LatentWorldModel,  # its autoencoder will not change any more
+        episodes: Episodes,  # a recording
+    ):
+        self.rows, codes, steps = episodes.rows, [], []
+        for number in range(len(episodes)):
+            obs, step = episodes.piece(number)
+            frames = torch.from_numpy(np.array(obs)).to(model.vae.mean_frame.device)
+            with torch.no_grad():
+                codes.append(model.vae.encode(frames)[0].cpu())
+            steps.append(np.array(step))
+        self.codes, self.steps = torch.cat(codes), np.concatenate(steps)
+        self.starts = np.cumsum(self.rows) - self.rows
+
+    def batch(
+        self,
+        numbers: np.ndarray,  # (B,) episodes
+        starts: np.ndarray,  # (B,) first row of each window
+        length: int,  # rows T
+    ) -> tuple[torch.Tensor, dict]:  # codes (T, B, D); action, reward, first, terminated, mask (T, B)
+        "Windows, padded at the end."
+        row = starts + np.arange(length)[:, None]
+        mask = row < self.rows[numbers]
+        at = self.starts[numbers] + np.minimum(row, self.rows[numbers] - 1)
+        steps = self.steps[at]
+        out = {"mask": mask, "first": (row == 0) & mask, "action": steps["action"].astype(np.int64) * mask}
+        out |= {"reward": steps["reward"] * mask, "terminated": steps["terminated"] & mask}
+        codes = self.codes[torch.from_numpy(at)] * torch.from_numpy(mask)[..., None]
+        return codes, {name: torch.from_numpy(np.ascontiguousarray(v)) for name, v in out.items()}
+
+# %% ../../nbs/8_latent/07_training.ipynb #01769122
 class LatentLearner:
     "A latent world model in training."
 
@@ -194,29 +239,110 @@ class LatentLearner:
         _measure(self.model, episodes)
         self.model.to(self.device)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.lr)
+        self.windows, self.best = None, (math.inf, {})
 
     def update(self) -> dict:  # losses before the step
         "One step of the optimiser; RuntimeError when the code dies."
-        config, part = self.config, self.done / self.config.updates
+        if self.done >= self.config.together:
+            return self.update_memory()
+        config, part = self.config, self.done / self.config.together
         rng = numpy_generator(config.seed, "batch", self.done)
         batch = draw_windows(self.episodes, config.rows, config.batch_size, rng)
         batch["drawn"] = torch.from_numpy(rng.random(batch["mask"].shape) < config.drawn)
         batch = {name: value.to(self.device) for name, value in batch.items()}
-        for group in self.optimiser.param_groups:
-            group["lr"] = config.lr * min(1.0, part / 0.02 + 0.05) * (1 + math.cos(math.pi * part)) / 2
         found = self.model.terms(batch, torch_generator(config.seed, "noise", self.done))
-        self.optimiser.zero_grad()
-        found["loss"].backward()
-        for module, limit in ((self.model.vae, 10.0), (self.model.memory, 1.0), (self.model.inverse, 1.0)):
-            torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
-        self.optimiser.step()
-        self.done += 1
+        self._step(found["loss"], part)
         out = {name: value.item() for name, value in found.items() if getattr(value, "ndim", 1) == 0}
         if self.done > 100:
             check_alive(out["lost"], out["z_std"], self.done)
         return out
 
-# %% ../../nbs/8_latent/07_training.ipynb #2907e04d
+# %% ../../nbs/8_latent/07_training.ipynb #8904edaf
+@patch
+def _step(self: LatentLearner, loss, part):
+    for group in self.optimiser.param_groups:
+        group["lr"] = self.config.lr * min(1.0, part / 0.02 + 0.05) * (1 + math.cos(math.pi * part)) / 2
+    self.optimiser.zero_grad()
+    loss.backward()
+    for module, limit in ((self.model.vae, 10.0), (self.model.memory, 1.0), (self.model.inverse, 1.0)):
+        torch.nn.utils.clip_grad_norm_(module.parameters(), limit)
+    self.optimiser.step()
+    self.done += 1
+
+
+@patch
+def _parts(self: LatentLearner, z, batch):
+    memory = self.model.memory.terms(z, batch, self.model.reward_scale)
+    inverse = self.model.inverse.terms(z, batch)
+    outcome = self.model.weights["outcome"] * (memory["reward"] + memory["end"])
+    loss = self.model.weights["mdn"] * memory["nats"] + outcome
+    return {"loss": loss + self.model.weights["inverse"] * inverse["loss"], "mdn": memory["nats"]}
+
+# %% ../../nbs/8_latent/07_training.ipynb #e320e2d4
+@patch
+def update_memory(self: LatentLearner) -> dict:  # losses before the step
+    "One step of memory and inverse model, from codes that do not change."
+    config, every = self.config, max(self.config.log_every // 2, 1)
+    if self.windows is None:
+        self.windows = CodeWindows(self.model, self.episodes)
+        self.sides = split_episodes(len(self.episodes), {"fit": 0.9, "watch": 0.1})
+    rng = numpy_generator(config.seed, "memory", self.done)
+    numbers = rng.choice(self.sides["fit"], 4 * config.batch_size)
+    starts = rng.integers(self.episodes.rows[numbers] - 1)
+    z, batch = self.windows.batch(numbers, starts, config.rows)
+    batch = {name: value.to(self.device) for name, value in batch.items()}
+    found = self._parts(z.to(self.device), batch)
+    alone = self.done - config.together
+    self._step(found["loss"], alone / (config.updates - config.together))
+    if (alone + 1) % every == 0 or self.done == config.updates:
+        self.watch()
+    return {name: value.item() for name, value in found.items()}
+
+
+@patch
+@torch.no_grad()
+def watch(self: LatentLearner) -> float:  # nats
+    "Nats of the episodes that are only watched; keeps the memory that predicts them best."
+    numbers = self.sides["watch"]
+    length = int(min(200, self.episodes.rows[numbers].max()))
+    z, batch = self.windows.batch(numbers, np.zeros(len(numbers), np.int64), length)
+    batch = {name: value.to(self.device) for name, value in batch.items()}
+    nats = self._parts(z.to(self.device), batch)["mdn"].item()
+    if nats < self.best[0]:
+        parts = {k: v for k, v in self.model.state_dict().items() if not k.startswith("vae.")}
+        self.best = nats, {name: value.detach().clone() for name, value in parts.items()}
+    return nats
+
+# %% ../../nbs/8_latent/07_training.ipynb #79deaba1
+@patch
+def pack(
+    self: LatentLearner,
+) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
+    "As `WorldLearner.pack`, with the best memory so far."
+    tensors, meta = WorldLearner.pack(self)
+    best = {f"best.{name}": value for name, value in self.best[1].items()}
+    return tensors | best, meta | {"best": self.best[0] if self.best[1] else None}
+
+
+@patch
+def unpack(
+    self: LatentLearner,
+    tensors: dict,  # of `pack`
+    meta: dict,  # of `pack`
+):
+    "Go on from there."
+    WorldLearner.unpack(self, tensors, meta)
+    best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
+    self.best = (meta["best"], best) if best else (math.inf, {})
+
+
+@patch
+def finished(self: LatentLearner) -> LatentWorldModel:  # the model that is kept
+    "The autoencoder as it is, with the memory that predicted the watched episodes best."
+    self.model.load_state_dict(self.best[1], strict=False)
+    return self.model.eval()
+
+
 @torch.no_grad()
 def _row(learner, losses, spent, look):
     found = learner.model.terms({name: value.to(learner.device) for name, value in look.items()})
@@ -225,7 +351,7 @@ def _row(learner, losses, spent, look):
         row[name] = found[name].item()
     return row | {name: round(value, 3) for name, value in spent.items()}
 
-# %% ../../nbs/8_latent/07_training.ipynb #7b6c228a
+# %% ../../nbs/8_latent/07_training.ipynb #3c5c5dcf
 def train_latent(
     run: Run,  # where metrics, states and weights go
     task,  # with `make` and `oracles`
@@ -240,7 +366,7 @@ def train_latent(
         look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
         return LatentLearner(task, config, train), functools.partial(_row, look=look)
 
-    return train_updates(run, begin, resume, log).eval()
+    return train_updates(run, begin, resume, log)
 
 # %% ../../nbs/8_latent/07_training.ipynb #f0907c8b
 def load_latent(
@@ -257,14 +383,15 @@ def load_latent(
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()
 
-# %% ../../nbs/8_latent/07_training.ipynb #225ddf93
+# %% ../../nbs/8_latent/07_training.ipynb #de2ac5ea
 _SMALL = dict(latent=16, width=8, hidden=64, mixtures=3, recorded=60, held_out=20, updates=500)
 LATENT_PRESETS = {
     "laptop": {},
     "default": {},
     "quick": _SMALL,
     "published": dict(
-        latent=512, width=64, hidden=1024, recorded=2_000, held_out=400, detach=False, foreground=1.0,
+        latent=512, width=64, hidden=1024, alone=0.0, recorded=2_000, held_out=400, detach=False,
+        foreground=1.0,
         vae=1 / 8, kl=1 / 12, mdn=512.0, inverse=1 / 200, lr=4e-5, drawn=1.0, updates=100_000,
     ),
 }  # fmt: skip
