@@ -5,7 +5,7 @@ __all__ = ['LATENT_PRESETS', 'LatentModelConfig', 'LatentConfig', 'held_out_task
            'draw_windows', 'make_latent', 'CodeWindows', 'LatentLearner', 'train_latent', 'load_latent',
            'LatentTrainer']
 
-# %% ../../nbs/8_latent/07_training.ipynb #18ad60fb
+# %% ../../nbs/8_latent/07_training.ipynb #7df804ef
 import functools
 import math
 from collections.abc import Callable
@@ -33,7 +33,7 @@ from .retro import StickyRandom
 from .runner import TEST_LEVELS
 from ..worlds.episodes import Episodes, gather, split_episodes
 from ..worlds.games import GameTask, Player
-from ..worlds.trainer import train_updates
+from ..worlds.trainer import WorldLearner, train_updates
 
 # %% ../../nbs/8_latent/07_training.ipynb #3ecbba98
 @dataclass(frozen=True)
@@ -278,7 +278,7 @@ def _parts(self: LatentLearner, z, batch):
     loss = self.model.weights["mdn"] * memory["nats"] + outcome
     return {"loss": loss + self.model.weights["inverse"] * inverse["loss"], "mdn": memory["nats"]}
 
-# %% ../../nbs/8_latent/07_training.ipynb #403b68a1
+# %% ../../nbs/8_latent/07_training.ipynb #e320e2d4
 @patch
 def update_memory(self: LatentLearner) -> dict:  # losses before the step
     "One step of memory and inverse model, from codes that do not change."
@@ -298,25 +298,6 @@ def update_memory(self: LatentLearner) -> dict:  # losses before the step
         self.watch()
     return {name: value.item() for name, value in found.items()}
 
-# %% ../../nbs/8_latent/07_training.ipynb #5489da30
-@patch
-def more(self: LatentLearner) -> dict:  # tensors by name
-    "What has to be remembered beside the model: the best memory so far, and its nats."
-    return self.best[1] | ({"nats": torch.tensor(self.best[0])} if self.best[1] else {})
-
-
-@patch
-def load_more(self: LatentLearner, tensors):
-    "Remember it again."
-    if tensors:
-        self.best = tensors["nats"].item(), {k: v for k, v in tensors.items() if k != "nats"}
-
-
-@patch
-def finish(self: LatentLearner):
-    "The best memory is the one that stays."
-    self.model.load_state_dict(self.best[1], strict=False)
-
 
 @patch
 @torch.no_grad()
@@ -332,7 +313,36 @@ def watch(self: LatentLearner) -> float:  # nats
         self.best = nats, {name: value.detach().clone() for name, value in parts.items()}
     return nats
 
-# %% ../../nbs/8_latent/07_training.ipynb #2907e04d
+# %% ../../nbs/8_latent/07_training.ipynb #79deaba1
+@patch
+def pack(
+    self: LatentLearner,
+) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
+    "As `WorldLearner.pack`, with the best memory so far."
+    tensors, meta = WorldLearner.pack(self)
+    best = {f"best.{name}": value for name, value in self.best[1].items()}
+    return tensors | best, meta | {"best": self.best[0] if self.best[1] else None}
+
+
+@patch
+def unpack(
+    self: LatentLearner,
+    tensors: dict,  # of `pack`
+    meta: dict,  # of `pack`
+):
+    "Go on from there."
+    WorldLearner.unpack(self, tensors, meta)
+    best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
+    self.best = (meta["best"], best) if best else (math.inf, {})
+
+
+@patch
+def finished(self: LatentLearner) -> LatentWorldModel:  # the model that is kept
+    "The autoencoder as it is, with the memory that predicted the watched episodes best."
+    self.model.load_state_dict(self.best[1], strict=False)
+    return self.model.eval()
+
+
 @torch.no_grad()
 def _row(learner, losses, spent, look):
     found = learner.model.terms({name: value.to(learner.device) for name, value in look.items()})
@@ -341,7 +351,7 @@ def _row(learner, losses, spent, look):
         row[name] = found[name].item()
     return row | {name: round(value, 3) for name, value in spent.items()}
 
-# %% ../../nbs/8_latent/07_training.ipynb #881bd282
+# %% ../../nbs/8_latent/07_training.ipynb #3c5c5dcf
 def train_latent(
     run: Run,  # where metrics, states and weights go
     task,  # with `make` and `oracles`
@@ -356,7 +366,7 @@ def train_latent(
         look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
         return LatentLearner(task, config, train), functools.partial(_row, look=look)
 
-    return train_updates(run, begin, resume, log).eval()
+    return train_updates(run, begin, resume, log)
 
 # %% ../../nbs/8_latent/07_training.ipynb #f0907c8b
 def load_latent(
