@@ -5,10 +5,11 @@ __all__ = ['SIZES', 'PAPER', 'GPU', 'LAPTOP', 'PIXEL_PRESETS', 'TASK_SETTINGS', 
            'Eyes', 'PixelAgent', 'replay_pairs', 'PixelLearner', 'noisy_training', 'time_parts', 'training_costs',
            'check_hours', 'PixelAgentTrainer']
 
-# %% ../../nbs/6_atari/03_agent.ipynb #eef46606
+# %% ../../nbs/6_atari/03_agent.ipynb #546f236c
 import sys
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -32,7 +33,7 @@ from ..foundations.seeding import numpy_generator, seed_int
 from ..foundations.tasks import Task, register_trainer
 from ..whitening.losses import LOSSES
 
-# %% ../../nbs/6_atari/03_agent.ipynb #919ce8a0
+# %% ../../nbs/6_atari/03_agent.ipynb #ad35e1a0
 SIZES = (
     "model_hidden model_features embedding_size encoder_batch encoder_shift encoder_lr encoder_every"
 ).split()
@@ -48,11 +49,11 @@ def check_pixels(
     for name in SIZES:
         if getattr(config, name) <= 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must be greater than 0")
-    for name in ("encoder_roll", "encoder_pretrain", "hours"):
+    for name in ("encoder_roll", "encoder_pretrain", "encoder_shrink", "hours"):
         if getattr(config, name) < 0:
             raise ValueError(f"{name} is {getattr(config, name)}; it must not be negative")
 
-# %% ../../nbs/6_atari/03_agent.ipynb #d4492fee
+# %% ../../nbs/6_atari/03_agent.ipynb #ef3685d2
 @dataclass(frozen=True)
 class PixelConfig(TrainConfig):
     "Settings of an agent that sees grey pictures, with an optional world model of embeddings."
@@ -75,6 +76,8 @@ class PixelConfig(TrainConfig):
     """Most pixels by which a frame is rolled in each direction."""
     encoder_lr: float = 5e-4
     """Learning rate of its Adam."""
+    encoder_shrink: float = 0.0
+    """Shrinkage of the covariance in W-MSE, 0 to below 1; games with few different frames need some."""
     encoder_pretrain: int = 500
     """Updates of the encoder alone, on random play, before the world model learns."""
     encoder_every: int = 1
@@ -164,7 +167,7 @@ def replay_pairs(
             return np.concatenate(found, axis=1)[:, :count]
     raise ValueError(f"there are not {count} pairs up to {shift} steps apart: episodes are too short")
 
-# %% ../../nbs/6_atari/03_agent.ipynb #87db26a7
+# %% ../../nbs/6_atari/03_agent.ipynb #1135d063
 class PixelLearner(Learner):
     "Learner of chapter 4 that also trains the encoder of the world model."
 
@@ -175,7 +178,8 @@ class PixelLearner(Learner):
             weights, fused = agent.view.parameters(), agent.device.type in ("cpu", "cuda")
             self.encoder_optimiser = torch.optim.Adam(weights, lr=config.encoder_lr, fused=fused)
             self.optimisers["encoder_optimiser"] = self.encoder_optimiser
-            self.loss = LOSSES[config.encoder_loss]
+            shrunk = {"eps": config.encoder_shrink} if config.encoder_shrink else {}
+            self.loss = partial(LOSSES[config.encoder_loss], **shrunk)
 
     def update_encoder(self) -> float:  # its loss, before the step
         "One step of the encoder on pairs of frames."
