@@ -539,7 +539,7 @@ def _count(spent, clock):
         spent[key] = round(spent[key] + b - a, 3)
     return now
 
-# %% ../../nbs/9_tokens/05_trainer.ipynb #294a6737
+# %% ../../nbs/9_tokens/05_trainer.ipynb #3158e77a
 def save_media(
     run: Run,  # a folder
     learner: TokensLearner,  # trained
@@ -547,7 +547,7 @@ def save_media(
 ):
     "Episodes of play and of imagination as recordings, and a picture of reconstructions."
     policy, space = learner.policy(learner.config.temperature), learner.space
-    dream = DreamVectorEnv(learner.model, episodes, 64, observation_space=space)
+    dream = DreamVectorEnv(learner.model, episodes, 40, observation_space=space)
     for part, env in (("test", learner.task.make(episodes)), ("imagination", dream)):
         folder = run.path / "episodes" / part
         open_recording(folder, env, {"task": learner.task.name, "part": part})
