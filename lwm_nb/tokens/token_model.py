@@ -23,12 +23,14 @@ def draw_index(
     dice = torch.rand(len(odds), 1, generator=generator).to(odds.device)
     return (heap < dice * heap[:, -1:]).sum(-1)
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #f1457ada
+# %% ../../nbs/9_tokens/03_token_model.ipynb #9734808d
 MOST_TEXTS = 32
 
 
 class TokenModel(nn.Module):
     "A transformer over tokens of frames, as a world model."
+
+    in_order = True  # the tokens of a frame are drawn one after the other
 
     def __init__(
         self,
@@ -41,6 +43,7 @@ class TokenModel(nn.Module):
         width: int = 128,  # numbers at a place
         dropout: float = 0.0,  # share of numbers that are dropped in training
         wide: int = 2,  # how much wider the layer in the middle of a block is
+        transformer: Transformer | None = None,  # a given one; then the five settings before have no effect
     ):
         super().__init__()
         if window < 2 or not rewards:
@@ -48,7 +51,8 @@ class TokenModel(nn.Module):
         self.tokenizer = tokenizer.requires_grad_(False)
         self.obs_shape, self.num_actions, self.window = tuple(tokenizer.obs_shape), num_actions, window
         self.slots, self.codes = tokenizer.slots, tokenizer.codes
-        self.transformer = Transformer(layers, heads, width, dropout, wide)
+        self.transformer = transformer or Transformer(layers, heads, width, dropout, wide)
+        width = self.transformer.width
         self.token, self.before = nn.Embedding(self.codes, width), nn.Embedding(self.codes + 1, width)
         self.action, self.slot = nn.Embedding(num_actions + 1, width), nn.Embedding(self.slots + 1, width)
         for table in (self.token, self.before, self.action, self.slot):
@@ -76,7 +80,7 @@ def tables(self: TokenModel) -> tuple[torch.Tensor, torch.Tensor]:  # (codes, D)
         before = before + torch.cat([ago, torch.zeros_like(ago[:1])])
     return now, before
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #79d8d0d2
+# %% ../../nbs/9_tokens/03_token_model.ipynb #7714c68a
 @patch
 def write(
     self: TokenModel,
@@ -104,10 +108,22 @@ def read(
     ago = ago.masked_fill(first[..., None], self.codes)
     x = self.write(tokens, action.masked_fill(first, self.num_actions), ago).flatten(1, 2)
     number = torch.arange(rows, device=x.device).repeat_interleave(self.slots + 1)
-    mask = place_mask(frame_mask(first.cumsum(1), self.window), self.slots + 1)
+    mask = place_mask(frame_mask(first.cumsum(1), self.window), self.slots + 1, self.in_order)
     return self.transformer(x, number, mask)[0].unflatten(1, (rows, self.slots + 1))
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #2c765b2d
+
+@patch
+def odds(self: TokenModel, said: torch.Tensor) -> torch.Tensor:  # (..., slots, codes)
+    "Log-odds of tokens, of what is said (..., slots + 1, D): each place speaks of the next token."
+    return self.says(said[..., :-1, :])
+
+
+@patch
+def closing(self: TokenModel, said: torch.Tensor) -> torch.Tensor:  # (..., D)
+    "Where reward and end are read: at the last place."
+    return said[..., -1, :]
+
+# %% ../../nbs/9_tokens/03_token_model.ipynb #23cc58e1
 class TokenPrediction:
     "What a token model expects of a row."
 
@@ -124,8 +140,8 @@ class TokenPrediction:
         tokens: torch.Tensor,  # (B, slots)
     ) -> torch.Tensor:  # (B, slots)
         "Of each token, given those before."
-        said = self.model.places(self.state, self.action, tokens)[0][:, :-1]
-        return self.model.says(said).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+        said, _ = self.model.places(self.state, self.action, tokens)
+        return self.model.odds(said).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
 
     def log_prob(self, obs):
         "Of the tokens of a frame."
@@ -174,7 +190,7 @@ def in_view(
     ago = torch.arange(self.window - 1, -1, -1, device=self.device).repeat_interleave(self.slots + 1)
     return (ago <= state["seen"][:, None])[:, None, None]
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #5749bb14
+# %% ../../nbs/9_tokens/03_token_model.ipynb #d90a138f
 @patch
 def places(
     self: TokenModel,
@@ -185,9 +201,9 @@ def places(
     "Read one row after what was read before."
     x = self.write(tokens[:, None], action[:, None], state["tokens"][:, None])[:, 0]
     n = self.slots + 1
-    inside = torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
     view = self.in_view(state).expand(-1, -1, n, -1).clone()
-    view[..., -n:] &= inside
+    if self.in_order:
+        view[..., -n:] &= torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
     frame = state["frame"][:, None, None].expand(-1, 1, n)
     said, new = self.transformer(x, frame, view, state["cache"])
     seen = (state["seen"] + 1).clamp(max=self.window - 1)
@@ -254,7 +270,7 @@ def imagine(self: TokenModel, state, action, generator=None, temperature=1.0):
     reward = self.rewards[which.to(self.device)]
     return state, Imagined(self.tokenizer.decode(tokens), reward, ended.to(self.device))
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #5641d985
+# %% ../../nbs/9_tokens/03_token_model.ipynb #fac8913b
 @patch
 def loss(
     self: TokenModel,
@@ -269,10 +285,10 @@ def loss(
         obs = batch["obs"].where(batch["mask"].reshape(*real.T.shape, *[1] * len(self.obs_shape)), 0)
         tokens = self.tokenizer.encode(obs).transpose(0, 1)
     said = self.read(tokens, action, first)
-    each = -F.cross_entropy(self.says(said[:, :, :-1]).permute(0, 3, 1, 2), tokens, reduction="none")
+    each = -F.cross_entropy(self.odds(said).permute(0, 3, 1, 2), tokens, reduction="none")
     counted = real & torch.cat([batch["first"].T[:, :1], torch.ones_like(real[:, 1:])], 1)
     out = {"token_loss": -(each.sum(2) * counted).sum() / counted.sum().clamp(min=1)}
-    out |= self.outcome_loss(said[:, :, -1], batch, real & ~batch["first"].T)
+    out |= self.outcome_loss(self.closing(said), batch, real & ~batch["first"].T)
     log_prob = each.detach().sum(2).T
     return {"loss": out["token_loss"] + out["reward_loss"] + out["end_loss"], **out, "log_prob": log_prob}
 

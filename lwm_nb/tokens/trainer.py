@@ -367,7 +367,7 @@ def actor_update(self: TokensLearner) -> dict:  # losses and what the dream gave
     rollout, _ = roll_out(self.model, self.actor.actor, start, config.horizon, dice)
     return self.actor.learn(rollout)
 
-# %% ../../nbs/9_tokens/05_trainer.ipynb #74cdb1ea
+# %% ../../nbs/9_tokens/05_trainer.ipynb #bb648630
 @torch.no_grad()
 def model_measures(
     model: TokenModel,  # any
@@ -377,9 +377,9 @@ def model_measures(
     real, first = batch["mask"].T, batch["first"].T
     tokens = batch["tokens"].transpose(0, 1)
     said = model.eval().read(tokens, batch["action"].T.where(real, 0), first | ~real)
-    best = model.says(said[:, :, :-1]).argmax(-1)[:, 1:]
+    best = model.odds(said).argmax(-1)[:, 1:]
     changed = (tokens[:, 1:] != tokens[:, :-1]) & (real & ~first)[:, 1:, None]
-    odds = model.outcome(said[:, :, -1])[:, 1:]
+    odds = model.outcome(model.closing(said))[:, 1:]
     step = (real & ~first)[:, 1:]
     reward = model.rewards[odds[..., 1:].argmax(-1)][step]
     true, ends = batch["reward"].T[:, 1:][step], batch["terminated"].T[:, 1:][step]
@@ -539,7 +539,7 @@ def _count(spent, clock):
         spent[key] = round(spent[key] + b - a, 3)
     return now
 
-# %% ../../nbs/9_tokens/05_trainer.ipynb #294a6737
+# %% ../../nbs/9_tokens/05_trainer.ipynb #3158e77a
 def save_media(
     run: Run,  # a folder
     learner: TokensLearner,  # trained
@@ -547,7 +547,7 @@ def save_media(
 ):
     "Episodes of play and of imagination as recordings, and a picture of reconstructions."
     policy, space = learner.policy(learner.config.temperature), learner.space
-    dream = DreamVectorEnv(learner.model, episodes, 64, observation_space=space)
+    dream = DreamVectorEnv(learner.model, episodes, 40, observation_space=space)
     for part, env in (("test", learner.task.make(episodes)), ("imagination", dream)):
         folder = run.path / "episodes" / part
         open_recording(folder, env, {"task": learner.task.name, "part": part})
