@@ -31,10 +31,11 @@ lab: $(STAMP)  ## JupyterLab on the first notebook, on this machine only
 play: $(STAMP)  ## play the labyrinth: the play notebook as an app in the browser, on this machine only
 	@$(PY) tools/play.py $(ARGS)
 
-bench: $(STAMP)  ## how fast environment, learner, whitening transforms, Atari replay and the play panel are
+bench: $(STAMP)  ## how fast environment, learner, whitening transforms, Atari replay and agent, and the play panel are
 	@$(PY) -m lwm_nb bench labyrinth $(ARGS)
 	@$(PY) -c "from lwm_nb.whitening.bench import bench_table, bench_transforms; print(bench_table(bench_transforms()))"
 	@$(PY) -c "from lwm_nb.atari.replay import bench_replay; print('Atari replay, windows of 121 frames per second:', bench_replay())"
+	@$(PY) -c "from lwm_nb.atari.bench import bench_atari; print(bench_atari().round(2).to_string())"
 	@$(PY) tools/bench_play.py
 
 site: $(STAMP)  ## a static site of all notebooks in _site/, with search and all functions; links are checked

@@ -19,6 +19,8 @@ import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
 from .command_line.answers import UsageError, say
+from .command_line.atari import Atari
+from .command_line.latent import Controllers, Latent
 from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
 from .command_line.tokens import Tokens
 from .command_line.training import Resume, Runs, choose, eval_command, oracles_command, train_command
@@ -86,6 +88,9 @@ def commands(
         "sweep": Sweep,
         "encoders": Encoders,
         "worlds": Worlds,
+        "atari": Atari,
+        "latent": Latent,
+        "controller": Controllers,
         "tokens": Tokens,
         "card": Card,
         "verify": Verify,

@@ -389,6 +389,35 @@ def test_worlds_are_trained_judged_and_studied(tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+def test_latent_world_models_and_controllers(tmp_path):
+    data, world = tmp_path / "data", tmp_path / "world"
+    game = ["--settings", '{"segments": 6, "max_steps": 40}', "--episodes", 12]
+    code, out, err = call("latent", "gather", data, *game, "--held-out", 4, "--json")
+    assert code == 0 and json.loads(out)["rows"]["held_out"] > 40, err
+    words = ["latent", "train", "quick", *game, "--updates", 4, "--out", world, "--json"]
+    code, out, err = call(*words)
+    assert code == 0, err
+    rows = {row["measure"]: row for row in json.loads(out)["evaluation"]}
+    assert 0.9 < rows["foreground error"]["untrained"] < 1.1 and rows["inverse"]["model"] <= 1
+    code, again, err = call("latent", "eval", world, "--json")
+    assert code == 0 and json.loads(again)["evaluation"] == json.loads(out)["evaluation"], err
+    pytest.importorskip("stable_baselines3")
+    one = tmp_path / "controller"
+    words = ["controller", "train", world, "--steps", 64, "--episodes", 4, "--out", one]
+    code, out, err = call(*words)
+    assert code == 0 and "hold right + jump" in out, err
+    code, out, err = call("controller", "watch", one, "--film", tmp_path / "film.gif", "--json")
+    assert code == 0 and json.loads(out)["rows"] > 3 and (tmp_path / "film.gif").exists(), err
+    for words, said in {
+        ("controller", "eval", world): "not a controller",
+        ("latent", "eval", one): "not a latent world model",
+        ("latent", "train", "--game", "soni", "--out", tmp_path / "x"): "no game 'soni'",
+        ("controller", "train", tmp_path / "none"): "no run folder",
+    }.items():
+        assert said in command_refused(*words)
+    assert not (tmp_path / "x").exists()
+
+
 def test_tokens_are_trained_resumed_judged_and_watched(tmp_path):
     one = tmp_path / "one"
     change = {"warmup": 8, "tokenizer_updates": 4, "world_warmup": 2, "collect": 2, "world_updates": 1}

@@ -47,7 +47,7 @@ def make_networks(
         model = ForwardModel(view, num_actions, config.hidden_size, bits=bits, remembers=config.memory)
     return net, model
 
-# %% ../../nbs/4_agent/06_agent.ipynb #cb75d799
+# %% ../../nbs/4_agent/06_agent.ipynb #595a44f5
 class Agent:
     "Q-network and world model with their recurrent states; a policy for `evaluate`."
 
@@ -62,20 +62,31 @@ class Agent:
         spec = ObsSpec("bits", (spec,)) if isinstance(spec, int) else spec
         self.config, self.spec, self.num_actions = config, spec, num_actions
         self.device = resolve_device(config.device)
-        self.view = make_obs_encoder(spec, learned=False).to(self.device)
-        self.obs_dim = self.view.features
-        net, model = make_networks(config, spec, num_actions)
+        view, net, model = self.make()
+        self.view, self.obs_dim = view.to(self.device), view.features
         self.net, self.model = net.to(self.device), model and model.to(self.device)
-        self.norm = ErrorNorm(config.ri_momentum)
+        self.norm = ErrorNorm(config.ri_momentum, clamp=config.ri_clamp)
+
+    def make(self):
+        "What the world model sees of an observation, the Q-network, and the world model or None."
+        networks = make_networks(self.config, self.spec, self.num_actions)
+        return make_obs_encoder(self.spec, learned=False), *networks
+
+    @property
+    def states(self) -> dict:  # numbers by name
+        "Sizes of the recurrent states that are stored with sequences."
+        model = {"model": self.model.hidden_size} if self.config.uses_model else {}
+        return {"dqn": self.net.hidden_size} | model
 
     def begin(
         self,
         env: VectorEnv,  # environments to act in; only their number matters
     ):
         "Forget everything: new environments."
-        size = (env.num_envs, self.config.hidden_size)
-        self.hidden = torch.zeros(size, device=self.device)
-        self.model_hidden = torch.zeros(size, device=self.device)
+        sizes = [network.hidden_size if network else 1 for network in (self.net, self.model)]
+        self.hidden, self.model_hidden = (
+            torch.zeros(env.num_envs, size, device=self.device) for size in sizes
+        )
         self.last_obs = torch.zeros(env.num_envs, self.obs_dim, device=self.device)
         self.last_first = torch.ones(env.num_envs, dtype=torch.bool, device=self.device)
         self.last_action = np.zeros(env.num_envs, np.int64)
@@ -160,13 +171,18 @@ def remember(
         setattr(self, name, memory[name].to(self.device))
     self.last_action = memory["last_action"].numpy()
 
-# %% ../../nbs/4_agent/06_agent.ipynb #a431bc9c
+# %% ../../nbs/4_agent/06_agent.ipynb #944d6bf6
+@patch
+def parts(self: Agent) -> dict:  # modules by name, None where there is none
+    "What has weights."
+    return {"net": self.net, "model": self.model, "view": self.view}
+
+
 @patch
 def state(self: Agent) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
     "What a checkpoint holds."
-    tensors = {f"net.{k}": v for k, v in self.net.state_dict().items()}
-    if self.model is not None:
-        tensors |= {f"model.{k}": v for k, v in self.model.state_dict().items()}
+    parts = {name: part for name, part in self.parts().items() if part is not None}
+    tensors = {f"{name}.{k}": v for name, part in parts.items() for k, v in part.state_dict().items()}
     return tensors, {
         "norm": dataclasses.asdict(self.norm),
         "obs": dataclasses.asdict(self.spec),
@@ -182,23 +198,25 @@ def load(
     meta: dict,  # its JSON part
 ):
     "Take over the weights and statistics of a checkpoint."
-    for name, network in (("net", self.net), ("model", self.model)):
+    for name, network in self.parts().items():
         if network is not None:
             part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             network.load_state_dict(part)
     self.norm = ErrorNorm(**meta["norm"])
 
-# %% ../../nbs/4_agent/06_agent.ipynb #51050e7b
+# %% ../../nbs/4_agent/06_agent.ipynb #9330b88d
 def load_agent(
     run: Run,  # a run of kind "agent"
     name: str = "last",  # which checkpoint
+    kind: type = Agent,  # what acts
+    settings: type = TrainConfig,  # its settings
 ) -> Agent:  # agent with the trained weights
     "Agent of a stored run; raises ValueError when the checkpoint is not one of an agent."
     tensors, meta = run.load_checkpoint(name)
     if "norm" not in meta:
         raise ValueError(f"{run.path}: checkpoint {name!r} is not one of an agent; train it again")
-    config = dataclasses.replace(config_from_dict(TrainConfig, run.config["settings"]), device="auto")
+    config = dataclasses.replace(config_from_dict(settings, run.config["settings"]), device="auto")
     spec = ObsSpec(**meta["obs"]) if "obs" in meta else meta["obs_dim"]
-    agent = Agent(config, spec, meta["num_actions"])
+    agent = kind(config, spec, meta["num_actions"])
     agent.load(tensors, meta)
     return agent

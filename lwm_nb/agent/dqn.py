@@ -107,7 +107,7 @@ def gru_sequence(
     "Unroll a GRU (Cho et al. 2014) over T rows; the state is zeroed where `keep` is 0. Differentiable."
     return _GRUSequence.apply(gates, hidden, keep, weight, bias, torch.is_grad_enabled())
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #548fa0d5
+# %% ../../nbs/4_agent/02_dqn.ipynb #60d51342
 class Memory(nn.Module):
     "Linear layer, ReLU, GRU: from T rows of inputs to T states."
 
@@ -115,11 +115,11 @@ class Memory(nn.Module):
         self,
         inputs: int,  # I, numbers in a row
         hidden_size: int = 128,  # H, size of the recurrent state
-        features: int = 32,  # size of the linear layer
+        features: int = 32,  # size of the linear layer; 0: there is none
     ):
         super().__init__()
-        self.encoder = nn.Linear(inputs, features)
-        self.gates = nn.Linear(features, 3 * hidden_size)
+        self.encoder = nn.Linear(inputs, features) if features else None
+        self.gates = nn.Linear(features or inputs, 3 * hidden_size)
         self.recurrent = nn.Parameter(torch.empty(3 * hidden_size, hidden_size))
         self.recurrent_bias = nn.Parameter(torch.zeros(hidden_size))
         nn.init.uniform_(self.recurrent, -(hidden_size**-0.5), hidden_size**-0.5)
@@ -131,11 +131,10 @@ class Memory(nn.Module):
         hidden: torch.Tensor,  # state before row 0: (B, H)
     ) -> torch.Tensor:  # states after each row: (T, B, H)
         "Unroll over T rows."
-        return gru_sequence(
-            self.gates(self.encoder(x).relu()), hidden, keep, self.recurrent, self.recurrent_bias
-        )
+        x = self.encoder(x).relu() if self.encoder else x
+        return gru_sequence(self.gates(x), hidden, keep, self.recurrent, self.recurrent_bias)
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #a29d9d72
+# %% ../../nbs/4_agent/02_dqn.ipynb #d3226844
 class QNetwork(nn.Module):
     "Recurrent dueling Q-network over rows of (obs, previous action, previous reward)."
 
@@ -144,12 +143,12 @@ class QNetwork(nn.Module):
         encoder: ObsEncoder | int,  # of observations; a number stands for vectors of that many numbers
         num_actions: int,  # discrete actions
         hidden_size: int = 128,  # H, size of the recurrent state
-        features: int = 32,  # size of the input layer
+        features: int = 32,  # size of the input layer; 0: there is none
         remembers: bool = True,  # False: the state is zeroed at every row, as a control
     ):
         super().__init__()
         obs_dim = encoder if isinstance(encoder, int) else encoder.features
-        sizes = dict(obs_dim=obs_dim, num_actions=num_actions, hidden_size=hidden_size, features=features)
+        sizes = dict(obs_dim=obs_dim, num_actions=num_actions, hidden_size=hidden_size)
         for name, value in sizes.items():
             if value < 1:
                 raise ValueError(f"{name} is {value}: a network needs at least 1")
@@ -195,7 +194,7 @@ def unroll(
         return self.memory(x, torch.zeros_like(keep), hidden)
     return self.memory(x, keep if forget else torch.ones_like(keep), hidden)
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #dd1c8f67
+# %% ../../nbs/4_agent/02_dqn.ipynb #2b4b2f28
 def lambda_returns(
     reward: torch.Tensor,  # r_t: (T, B)
     value: torch.Tensor,  # bootstrap V_{t+1}, in units of reward; at a cut that of the last obs: (T, B)
@@ -204,12 +203,19 @@ def lambda_returns(
     gamma: float,  # discount, 0..1
     lam: float,  # λ, 0..1; 0 is one-step, 1 is Monte Carlo with a bootstrap at the end
     greedy: torch.Tensor | None = None,  # the action at t+1 is the greedy one: (T, B) bool; None: all count
+    most: int = 0,  # steps after which the return ends in a bootstrap; 0: as far as there are rows
 ) -> torch.Tensor:  # G_t: (T, B)
     "Targets of Q(λ), computed backwards: Peng & Williams 1996, eq. 10; with `greedy` Watkins 1989."
     alive = gamma * (~terminated).to(value.dtype)
     trace = lam * (~(terminated | truncated)).to(value.dtype)
     if greedy is not None:
         trace = trace * greedy
+    if most:
+        out = reward + alive * value
+        for _ in range(most - 1):
+            following = torch.cat([out[1:], value[-1:]])
+            out = reward + alive * torch.lerp(value, following, trace)
+        return out
     out = torch.empty_like(value)
     following = value[-1]
     for t in reversed(range(len(value))):
@@ -243,7 +249,7 @@ def bootstrap_values(
         value[ended] = back(last_q.gather(1, best)[:, 0])
     return value, greedy[..., 0]
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #46347ce1
+# %% ../../nbs/4_agent/02_dqn.ipynb #07548e8d
 def td_errors(
     net: QNetwork,  # online network
     target_net: QNetwork,  # slow copy that evaluates the bootstrap action
@@ -255,6 +261,7 @@ def td_errors(
     cut: bool = True,  # cut traces at actions that are not greedy (Watkins); False: Peng's Q(λ)
     rescaling: bool = True,  # learn h(Q) instead of Q
     forget: bool = True,  # zero the state at episode ends
+    most: int = 0,  # steps of a return, see `lambda_returns`; 0: as far as there are rows
 ) -> tuple[torch.Tensor, torch.Tensor]:  # errors, 0 where not real (u, B); q of the actions taken (u, B)
     "Errors of recurrent double Q-learning (van Hasselt et al. 2016) with λ-returns, after a burn-in."
     back, forth = (unrescale, rescale) if rescaling else (lambda y: y, lambda y: y)
@@ -276,6 +283,6 @@ def td_errors(
         follows = torch.ones_like(real)
         follows[:-1] = real[1:] & ((greedy[:-1] == after["action"][1:]) | (not cut))
         ends = after["terminated"], after["truncated"]
-        target = forth(lambda_returns(after["reward"], value, *ends, gamma, lam, follows))
+        target = forth(lambda_returns(after["reward"], value, *ends, gamma, lam, follows, most))
     taken = q[:-1].gather(2, after["action"].unsqueeze(2))[..., 0]
     return torch.where(real, taken - target, 0.0), taken.detach()

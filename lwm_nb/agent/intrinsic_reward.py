@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-# %% ../../nbs/4_agent/04_intrinsic_reward.ipynb #aaf11f26
+# %% ../../nbs/4_agent/04_intrinsic_reward.ipynb #62765168
 @dataclass
 class ErrorNorm:
     "Running mean and standard deviation of prediction errors (LWM, section 3.3)."
@@ -16,6 +16,7 @@ class ErrorNorm:
     momentum: float = 0.99  # weight of the past at each update, 0..1
     mean: float = 0.0  # running mean of the errors
     std: float = 0.0  # running standard deviation; 0 says that nothing was seen yet
+    clamp: float = 0.0  # most standard deviations that are paid or taken, 0: any number
 
     def update(
         self,
@@ -41,4 +42,5 @@ class ErrorNorm:
         "Normalised surprise."
         if self.std == 0:
             return torch.zeros_like(errors)
-        return (errors.detach() - self.mean) / self.std * counted
+        paid = (errors.detach() - self.mean) / self.std
+        return (paid.clamp(-self.clamp, self.clamp) if self.clamp else paid) * counted

@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['Learner', 'judge_again']
 
-# %% ../../nbs/4_agent/07_learner.ipynb #6e276d16
+# %% ../../nbs/4_agent/07_learner.ipynb #c11ab0c8
 import copy
 
 import numpy as np
@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from .agent import Agent
 from .dqn import td_errors
 from .forward_model import prediction_errors
-from .replay import SequenceReplay, real_rows
+from .replay import SequenceReplay, real_rows, sequence_priority
 from ..foundations.checkpoints import pack_optimiser, unpack_optimiser
 from ..foundations.progress import progress
 
@@ -49,28 +49,28 @@ class Learner:
         for optimiser, lr in zip(self.optimisers.values(), (config.lr, config.model_lr), strict=False):
             optimiser.param_groups[0]["lr"] = lr * share
 
-# %% ../../nbs/4_agent/07_learner.ipynb #6cc118b2
+# %% ../../nbs/4_agent/07_learner.ipynb #ecf52344
 @patch
 def sample(
     self: Learner,
     batch_size: int,  # sequences
     length: int,  # rows
-) -> tuple[dict, torch.Tensor, torch.Tensor]:  # batch, state of the Q-network, state of the world model
+) -> tuple[dict, torch.Tensor, torch.Tensor | None]:  # batch, state of the Q-network, of the model if used
     "Draw a batch and move it to the device."
     agent, config = self.agent, self.agent.config
-    batch, hidden = self.replay.sample(batch_size, length, self.rng)
+    self.windows = self.replay.draw(batch_size, length, self.rng, config.importance)
+    batch, hidden = self.replay.read(self.windows)
     batch = {k: torch.from_numpy(v).to(agent.device) for k, v in batch.items()}
     if config.official_cut_is_end:
         batch["terminated"] = batch["terminated"] | batch["truncated"]
         batch["truncated"] = torch.zeros_like(batch["truncated"])
     batch["real"] = real_rows(batch["first"], batch["terminated"], batch["truncated"])
-    hidden, size = torch.from_numpy(hidden).to(agent.device), config.hidden_size
-    zero = torch.zeros(batch_size, size, device=agent.device)
+    hidden, size = torch.from_numpy(hidden).to(agent.device), agent.net.hidden_size
     if hidden.shape[1] == 0:
-        return batch, zero, zero
-    return batch, hidden[:, :size], hidden[:, size:] if config.uses_model else zero
+        hidden = torch.zeros(batch_size, sum(agent.states.values()), device=agent.device)
+    return batch, hidden[:, :size], hidden[:, size:] if config.uses_model else None
 
-# %% ../../nbs/4_agent/07_learner.ipynb #980a9895
+# %% ../../nbs/4_agent/07_learner.ipynb #2867b082
 @patch
 def update_model(
     self: Learner,
@@ -78,7 +78,9 @@ def update_model(
     hidden: torch.Tensor,  # the world model's state before row 0
 ) -> tuple[torch.Tensor, torch.Tensor]:  # errors of rows 1…T before the step, and which of them count
     "One step of the world model on a batch."
-    seen, across = self.agent.view(batch["obs"]), self.agent.config.official_reset_surprise
+    with torch.no_grad():
+        seen = self.agent.view(batch["obs"])
+    across = self.agent.config.official_reset_surprise
     rows = seen, batch["action"], batch["first"]
     errors, counted = prediction_errors(self.agent.model, *rows, hidden, across_resets=across)
     counted = counted & batch["real"][1:]
@@ -107,7 +109,7 @@ def intrinsic_reward(
     agent.norm.update(errors, counted)
     return config.ri_scale * agent.norm.reward(errors, counted)
 
-# %% ../../nbs/4_agent/07_learner.ipynb #f6efd115
+# %% ../../nbs/4_agent/07_learner.ipynb #c85bac78
 @patch
 def update(self: Learner) -> dict:  # loss, mean of q, and the world model's error
     "One update of everything that is trained."
@@ -121,9 +123,14 @@ def update(self: Learner) -> dict:  # loss, mean of q, and the world model's err
             batch["reward"][1:] += intrinsic_reward
     errors, taken = td_errors(
         agent.net, self.target_net, batch, hidden, config.burn_in, config.gamma, config.lam,
-        cut=config.cut_traces, rescaling=config.rescaling, forget=not config.official_no_forget,
+        config.cut_traces, config.rescaling, not config.official_no_forget, config.n_step,
     )  # fmt: skip
-    squared, count = errors.square(), batch["real"][config.burn_in + 1 :].sum().clamp(min=1)
+    real = batch["real"][config.burn_in + 1 :]
+    squared, count = errors.square(), real.sum().clamp(min=1)
+    if self.replay.tree:
+        squared = squared * torch.from_numpy(self.windows.weight).to(agent.device)
+        sizes = errors.detach().abs().cpu().numpy()
+        self.replay.judge(self.windows, sequence_priority(sizes, real.cpu().numpy()))
     loss = squared.sum(0).mean() if config.official_sum_loss else squared.sum() / count
     self.optimiser.zero_grad()
     loss.backward()
@@ -135,7 +142,7 @@ def update(self: Learner) -> dict:  # loss, mean of q, and the world model's err
         torch._foreach_lerp_(list(self.target_net.parameters()), parameters, config.target_tau)
     return {"loss": loss.item(), "q_mean": taken.mean().item(), **log}
 
-# %% ../../nbs/4_agent/07_learner.ipynb #f4e1e860
+# %% ../../nbs/4_agent/07_learner.ipynb #a1e1bdad
 def judge_again(
     agent: Agent,  # whose world model judges
     replay: SequenceReplay,  # before its ring is full
@@ -144,12 +151,12 @@ def judge_again(
     "Replace the surprises that are stored in a replay by those of the world model as it is now."
     fields, end = {k: replay.fields[k][: replay.written] for k in ("obs", "action", "first")}, replay.written
     piece = max(1, most // (replay.num_envs * agent.obs_dim))
-    hidden = torch.zeros(replay.num_envs, agent.config.hidden_size, device=agent.device)
+    hidden = torch.zeros(replay.num_envs, agent.model.hidden_size, device=agent.device)
     found = [replay.fields["surprise"][:1]]
     for begin in range(0, end - 1, piece):
         rows = {k: torch.from_numpy(v[begin : begin + piece + 1]).to(agent.device) for k, v in fields.items()}
-        seen = agent.view(rows["obs"])
         with torch.no_grad():
+            seen = agent.view(rows["obs"])
             prediction, states = agent.model(seen[:-1], rows["action"][1:], rows["first"][:-1], hidden)
         hidden = states[-1]
         errors = (seen[1:] - prediction).square().mean(2) * ~rows["first"][1:]
@@ -170,13 +177,15 @@ def pretrain(
     if not config.official_fresh_surprise and replay.written <= replay.rows:
         judge_again(agent, replay)
 
-# %% ../../nbs/4_agent/07_learner.ipynb #5e8c656a
+# %% ../../nbs/4_agent/07_learner.ipynb #83da29de
 @patch
 def state(self: Learner) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
     "All that changes when learning, except the agent's own networks and the replay."
     tensors = {f"target.{k}": v for k, v in self.target_net.state_dict().items()}
     for name, optimiser in self.optimisers.items():
         tensors |= pack_optimiser(optimiser, name)
+    if self.replay.tree:
+        tensors |= {f"priorities.{k}": torch.from_numpy(v) for k, v in self.replay.priorities().items()}
     rng = self.rng.bit_generator.state
     return tensors, {"rng": rng, "model_turn": self.model_turn, "model_error": self.model_error}
 
@@ -192,5 +201,7 @@ def load(
     self.target_net.load_state_dict(target)
     for name, optimiser in self.optimisers.items():
         unpack_optimiser(optimiser, name, tensors)
+    if self.replay.tree:
+        self.replay.load_priorities({k: tensors[f"priorities.{k}"].numpy() for k in ("weights", "largest")})
     self.rng.bit_generator.state = meta["rng"]
     self.model_turn, self.model_error = meta["model_turn"], meta["model_error"]

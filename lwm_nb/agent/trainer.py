@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['MODEL_SETTINGS', 'HELD_OUT', 'CURVE_EPISODES', 'judged', 'curve_numbers', 'quick_config', 'AgentTrainer']
 
-# %% ../../nbs/4_agent/09_trainer.ipynb #e7028937
+# %% ../../nbs/4_agent/09_trainer.ipynb #f43af089
 import math
 from dataclasses import replace
 
@@ -11,10 +11,19 @@ import numpy as np
 
 from .agent import Agent, load_agent
 from .config import PRESETS, TrainConfig
+from .learner import Learner
 from .training import SAME_RESULT, train
 from ..foundations.run import Run
 from ..foundations.seeding import seed_int
-from ..foundations.tasks import Evaluation, Metric, Result, Task, evaluate, register_trainer
+from lwm_nb.foundations.tasks import (
+    Evaluation,
+    Metric,
+    Result,
+    Task,
+    evaluate,
+    judge_episodes,
+    register_trainer,
+)
 
 # %% ../../nbs/4_agent/09_trainer.ipynb #4b488c7b
 def judged(
@@ -71,7 +80,7 @@ def quick_config(
         device="cpu",
     )
 
-# %% ../../nbs/4_agent/09_trainer.ipynb #c25ad8e5
+# %% ../../nbs/4_agent/09_trainer.ipynb #63e27b16
 HELD_OUT, CURVE_EPISODES = 1_000_003, 256
 
 
@@ -79,8 +88,7 @@ class AgentTrainer:
     "Trains recurrent Q-learning agents on tasks that have environments."
 
     kind, config, presets, counter, same_result = "agent", TrainConfig, PRESETS, "frames", SAME_RESULT
-
-    paper = "paper"  # preset that a card compares with
+    parts, paper = (Agent, Learner), "paper"  # what acts and what trains it; what a card compares with
     figures = {"length": "steps in training", "loss": "loss", "model_error": "error of the world model"}
     quick_options = {"epsilons": (0.1,)}  # with less, agents this young mostly run into the time limit
 
@@ -109,24 +117,24 @@ class AgentTrainer:
         log=None,  # called with each row of metrics
     ) -> Agent:  # trained
         "Train, and judge the agent with ε = .01 at each row of metrics; raises as `agent.training.train`."
-        episodes = run.config.get("curve_episodes", CURVE_EPISODES)
+        episodes = run.config.get("curve_episodes", getattr(task, "curve_episodes", CURVE_EPISODES))
 
         def at_each_row(agent):
             seed = seed_int(config.seed, "curve") % 2**32
             return curve_numbers(evaluate(agent, task.make(episodes), episodes, seed, 0.01), task.metric)
 
-        return train(config, task.make(config.num_envs), run, at_each_row, log, resume)[0]
+        return train(config, task.make(config.num_envs), run, at_each_row, log, resume, parts=self.parts)[0]
 
     def judge(
         self,
         run: Run,  # a trained one
         task: Task,  # what it was trained on, or another of the same kind
-        episodes: int = 1_024,  # for each ε
+        episodes: int | None = None,  # for each ε; None: what the task says, see `judge_episodes`
         epsilons: tuple = (0.01, 0.0),  # probabilities of a random action
         seed: int = HELD_OUT,  # of the episodes
     ) -> dict:  # {ε: {"steps": …, "finished": …}}, also stored as evaluation.json
         "Judge the last checkpoint of a run on fresh episodes."
-        agent, out = self.load(run), {}
+        agent, out, episodes = self.load(run), {}, judge_episodes(task) if episodes is None else episodes
         for epsilon in epsilons:
             result = evaluate(agent, task.make(min(episodes, 1_024)), episodes, seed, epsilon)
             out[str(epsilon)] = judged(result, task.metric)
@@ -148,7 +156,7 @@ class AgentTrainer:
 
     def load(self, run: Run, name: str = "last") -> Agent:
         "The trained agent, a policy."
-        return load_agent(run, name)
+        return load_agent(run, name, self.parts[0], self.config)
 
 
 register_trainer(AgentTrainer())

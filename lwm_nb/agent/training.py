@@ -2,11 +2,11 @@
 
 # %% auto #0
 __all__ = ['COUNTERS', 'LISTS', 'SAME_RESULT', 'Training', 'begin_training', 'exploration', 'check_finite', 'store_row', 'act',
-           'where', 'learn', 'metrics_row', 'weights', 'save_weights', 'release_memory', 'LogMetrics', 'StopWhenAsked',
-           'pack_training', 'unpack_training', 'begin_environments_anew', 'stored_bytes', 'KeepStates', 'restore',
-           'run_loop', 'show_progress', 'check_start', 'train']
+           'arrive', 'where', 'learn', 'metrics_row', 'weights', 'save_weights', 'release_memory', 'LogMetrics',
+           'StopWhenAsked', 'pack_training', 'unpack_training', 'begin_environments_anew', 'stored_bytes', 'KeepStates',
+           'restore', 'run_loop', 'show_progress', 'check_start', 'train']
 
-# %% ../../nbs/4_agent/08_training.ipynb #fc46aa03
+# %% ../../nbs/4_agent/08_training.ipynb #28e122cb
 import ctypes
 import time
 import warnings
@@ -22,7 +22,7 @@ from .config import TrainConfig
 from .encoders import obs_spec
 from .learner import Learner
 from .replay import SequenceReplay, check_memory, free_bytes, replay_bytes
-from ..foundations.config import plain
+from ..foundations.config import config_from_dict, plain
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.rows import Row, Rows
@@ -73,27 +73,30 @@ class Training:
         "How many there will be."
         return -(-self.config.frames // self.config.num_envs)
 
-# %% ../../nbs/4_agent/08_training.ipynb #87c73c32
+# %% ../../nbs/4_agent/08_training.ipynb #a2d34a70
 def begin_training(
     config: TrainConfig,  # settings
     env: gymnasium.vector.VectorEnv,  # config.num_envs environments that `Rows` accepts
+    parts: tuple = (Agent, Learner),  # what acts, and what trains it
 ) -> Training:  # at its first row
     "Reset the environments and make all that takes part; ValueError or MemoryError where that cannot be."
     if env.num_envs != config.num_envs:
         raise ValueError(
             f"the environment has {env.num_envs} copies, the settings say num_envs={config.num_envs}"
         )
-    rows, spec = Rows(env), obs_spec(env.single_observation_space)
-    states = 0 if config.official_zero_start else config.hidden_size * (1 + config.uses_model)
+    rows = Rows(env)
+    acting = parts[0](config, obs_spec(env.single_observation_space), rows.num_actions)
+    states = 0 if config.official_zero_start else sum(acting.states.values())
     stride = 1 if config.official_zero_start else config.stride
     ring = config.replay, rows.num_envs, rows.obs_shape, rows.obs_dtype, states, stride
-    check_memory(replay_bytes(*ring), free_bytes())
-    agent = Agent(config, spec, rows.num_actions)
-    learner = Learner(agent, SequenceReplay(*ring), numpy_generator(config.seed, "replay"))
+    check_memory(replay_bytes(*ring, config.priority > 0), free_bytes())
+    length = config.burn_in + config.unroll + 1 if config.priority else 0
+    replay = SequenceReplay(*ring, length=length, exponent=config.priority)
+    learning = parts[1](acting, replay, numpy_generator(config.seed, "replay"))
     explore = numpy_generator(config.seed, "explore")
-    agent.begin(env)
+    acting.begin(env)
     row = rows.reset(seed=seed_int(config.seed, "env") % 2**32)
-    return Training(config, rows, agent, learner, explore, row)
+    return Training(config, rows, acting, learning, explore, row)
 
 # %% ../../nbs/4_agent/08_training.ipynb #2f9a2b71
 def exploration(
@@ -118,7 +121,7 @@ def check_finite(
         if value.is_floating_point() and not value.isfinite().all():
             raise FloatingPointError(f"{name} holds NaN or infinity {where}")
 
-# %% ../../nbs/4_agent/08_training.ipynb #45c8f5d4
+# %% ../../nbs/4_agent/08_training.ipynb #fbe68c74
 def store_row(
     training: Training,  # its row is perceived and stored
 ) -> torch.Tensor:  # action values (N, num_actions)
@@ -138,9 +141,10 @@ def store_row(
         training.surprises.append(agent.intrinsic_reward.mean().item())
     return q
 
-
+# %% ../../nbs/4_agent/08_training.ipynb #5d6ba145
 def act(
     training: Training,  # goes on by one row
+    wait: bool = True,  # for the row; False: it is still to `arrive`
 ):
     "Perceive, store, choose, step; FloatingPointError when the environments show NaN."
     rows, agent, explore = training.rows, training.agent, training.explore
@@ -150,7 +154,16 @@ def act(
     random = explore.random(rows.num_envs) < exploration(training.config, training.frames)
     action = np.where(random, explore.integers(rows.num_actions, size=rows.num_envs), action)
     agent.observe(action)
-    training.row = row = rows.step(action)
+    rows.send(action)
+    if wait:
+        arrive(training)
+
+
+def arrive(
+    training: Training,  # whose environments were sent a step
+):
+    "Take the row to which the step led."
+    training.row = row = training.rows.receive()
     check_finite({"the observation": row.obs, "the reward": row.reward}, where(training))
     training.lengths.extend(row.episode_length.tolist())
     training.returns.extend(row.episode_return.tolist())
@@ -363,7 +376,7 @@ def stored_bytes(
         )
     return need
 
-# %% ../../nbs/4_agent/08_training.ipynb #7511081d
+# %% ../../nbs/4_agent/08_training.ipynb #5c9778b4
 SAME_RESULT = ("device", "checkpoint_every", "checkpoint_gb")
 
 
@@ -400,8 +413,8 @@ def restore(
     if stored is None:
         return
     tensors, meta, parts = stored
-    now = plain(training.config)
-    other = sorted(k for k in now if now[k] != meta["config"].get(k) and k not in SAME_RESULT)
+    now, then = plain(training.config), plain(config_from_dict(type(training.config), meta["config"]))
+    other = sorted(k for k in now if now[k] != then[k] and k not in SAME_RESULT)
     if other:
         raise ValueError(
             f"the state in {run.path} was made with another {', '.join(other)}: resume with the same settings"
@@ -412,7 +425,7 @@ def restore(
     training.table = known.astype(object).where(known.notna(), None).to_dict("records")
     training.last_state = f"the last good checkpoint is of frame {training.frames}"
 
-# %% ../../nbs/4_agent/08_training.ipynb #40b1bffd
+# %% ../../nbs/4_agent/08_training.ipynb #d50c74ff
 def run_loop(
     training: Training,  # goes on to its end
     callbacks: list,  # called with it after each iteration
@@ -420,8 +433,10 @@ def run_loop(
     "Act, learn, call back, until the frames are done; KeyboardInterrupt when a callback says `stopping`."
     wall, cpu = time.perf_counter() - training.wall_s, time.process_time() - training.cpu_s
     while training.iteration < training.iterations:
-        act(training)
+        act(training, wait=not training.rows.overlaps)
         learn(training)
+        if training.rows.overlaps:
+            arrive(training)
         training.wall_s, training.cpu_s = time.perf_counter() - wall, time.process_time() - cpu
         for callback in callbacks:
             callback(training)
@@ -453,7 +468,7 @@ class show_progress:
             shown = {k: last[k] for k in ("length", "loss") if last[k] is not None}
             self.bar.set_postfix(shown, refresh=False)
 
-# %% ../../nbs/4_agent/08_training.ipynb #686eb1ff
+# %% ../../nbs/4_agent/08_training.ipynb #edd272f5
 def check_start(
     config: TrainConfig,  # settings
     run: Run | None,  # where to
@@ -465,7 +480,7 @@ def check_start(
     if resume and (run is None or config.checkpoint_every == 0):
         raise ValueError("resume needs a run, and checkpoint_every > 0")
 
-
+# %% ../../nbs/4_agent/08_training.ipynb #e9fe151a
 def train(
     config: TrainConfig,  # settings
     env: gymnasium.vector.VectorEnv,  # config.num_envs environments, of any kind that `Rows` accepts
@@ -474,6 +489,7 @@ def train(
     log: Callable[[dict], None] | None = None,  # called with each row of metrics, once it is stored
     resume: bool = False,  # go on from the newest state of the run, or begin when there is none yet
     callbacks: tuple = (),  # more of them, called with the `Training` after each iteration
+    parts: tuple = (Agent, Learner),  # what acts, and what trains it
 ) -> tuple[Agent, list[dict]]:  # the trained agent and the rows of metrics
     """Train an agent. An interrupt (Ctrl-C, SIGTERM, `run.request_stop`) ends it after the iteration that is
     under way and leaves a state; a process that is killed leaves the last one.
@@ -484,7 +500,7 @@ def train(
     check_start(config, run, resume)
     set_threads(1)
     torch.set_flush_denormal(True)
-    training = begin_training(config, env)
+    training = begin_training(config, env, parts)
     stores = run is not None and config.checkpoint_every > 0
     if stores:
         stored_bytes(config, training.learner.replay)

@@ -21,7 +21,7 @@ from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import Metric, Policy, UniformRandom, register_task
 from ..labyrinth.env import compiled
 
-# %% ../../nbs/6_atari/00_frames.ipynb #4ea64c1d
+# %% ../../nbs/6_atari/00_frames.ipynb #976725ad
 def emulator():  # module ale_py, without its greeting
     "The emulator's package; ValueError where it is not installed."
     try:
@@ -42,7 +42,7 @@ def rom_name(
     if wanted in known:
         return wanted
     if wanted not in titles:
-        raise ValueError(f"there is no Atari game {wanted!r}{did_you_mean(wanted, titles)}")
+        raise ValueError(f"there is no Atari game {wanted!r}: {did_you_mean(wanted, titles)}")
     return titles[wanted]
 
 # %% ../../nbs/6_atari/00_frames.ipynb #a10aaf99
@@ -281,7 +281,7 @@ def step(
         obs[ended] = self.look(ended)
     return obs, np.sign(reward) if self.clip_rewards else reward, terminated, truncated, info | self._info()
 
-# %% ../../nbs/6_atari/00_frames.ipynb #cca53534
+# %% ../../nbs/6_atari/00_frames.ipynb #92c7acab
 class FastAtariVectorEnv(VectorEnv):
     "N games stepped by threads of the emulator's package; cannot be resumed exactly. ValueError as above."
 
@@ -312,19 +312,37 @@ class FastAtariVectorEnv(VectorEnv):
 
     def reset(self, *, seed=None, options=None):
         "Begin everywhere."
+        if seed is not None:
+            seed = check_seed(seed) % (2**31 - self.num_envs)  # the emulator counts them in 32 bits
         obs, info = self.inner.reset(seed=seed, options=options)
         return obs[:, 0].copy(), self._told(info)
 
     def step(self, actions):
         "Step all games; where one ends, the next one begins."
-        obs, reward, terminated, truncated, info = self.inner.step(np.asarray(actions, np.int64))
-        told = self._told(info)
-        if (terminated | truncated).any():
-            told |= {"final_obs": info["final_obs"][:, 0], "_final_obs": terminated | truncated}
-        return obs[:, 0].copy(), reward.astype(np.float32), terminated, truncated, told
+        self.send(actions)
+        return self.receive()
 
     def _told(self, info):
         return {"lives": info["lives"], "frame": info["episode_frame_number"]}
+
+# %% ../../nbs/6_atari/00_frames.ipynb #378cf783
+@patch
+def send(
+    self: FastAtariVectorEnv,
+    actions: np.ndarray,  # (N,) whole numbers
+):
+    "Let the threads begin a step."
+    self.inner.send(np.asarray(actions, np.int64))
+
+
+@patch
+def receive(self: FastAtariVectorEnv) -> tuple:  # as `step`
+    "What came of the step that was sent."
+    obs, reward, terminated, truncated, info = self.inner.recv()
+    told = self._told(info)
+    if (terminated | truncated).any():
+        told |= {"final_obs": info["final_obs"][:, 0], "_final_obs": terminated | truncated}
+    return obs[:, 0].copy(), reward.astype(np.float32), terminated, truncated, told
 
 # %% ../../nbs/6_atari/00_frames.ipynb #a06daddc
 @patch
@@ -386,7 +404,7 @@ def make_atari(
         return FastAtariVectorEnv(task.env, num_envs, **settings, threads=task.threads)
     raise ValueError(f"backend is {task.backend!r}: choose exact or fast")
 
-# %% ../../nbs/6_atari/00_frames.ipynb #68077c63
+# %% ../../nbs/6_atari/00_frames.ipynb #3cfc4782
 @register_task
 @dataclass(frozen=True)
 class AtariTask:
@@ -394,7 +412,7 @@ class AtariTask:
 
     name: ClassVar[str] = "atari"
     metric: ClassVar[Metric] = Metric("return", "return", lower_is_better=False)
-    defaults: ClassVar[dict] = {}
+    defaults, trainer, curve_episodes, judge_episodes = {}, "pixel-agent", 8, 32  # episodes can take long
 
     env: str = "ALE/MontezumaRevenge-v5"
     """Which game."""

@@ -5,7 +5,7 @@ __all__ = ['NOTEBOOK', 'QUICK', 'CANNOT', 'save_figure', 'begin_study', 'write_r
            'write_study', 'Reproduce', 'grid_text', 'write_sweep', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
            'Group', 'Encoders', 'Card', 'verdict_text', 'Verify', 'Bench']
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #165ee13d
+# %% ../../nbs/11_command_line/03_studies.ipynb #f0801fe7
 import io
 import math
 import os
@@ -45,7 +45,7 @@ from ..foundations.run import Run, text_table
 from ..foundations.seeding import check_seed
 from ..foundations.studies import make_jobs, oracle_rows, run_study, same_work, study_figure, study_rows
 from ..foundations.sweep import read_grid, sweep, sweep_figure, sweep_rows
-from ..foundations.tasks import find_task, find_trainer, settings_of
+from ..foundations.tasks import find_task, find_trainer, judge_episodes, settings_of, usual_trainer
 from ..labyrinth.task import LabyrinthTask, feasible_oracles
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #7836b433
@@ -266,7 +266,7 @@ def write_sweep(
         del files["figure"]
     return found.to_dict("records"), files
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #cb536bc4
+# %% ../../nbs/11_command_line/03_studies.ipynb #ae96fa6e
 @dataclass(frozen=True)
 class Sweep:
     "Train every combination of a grid, each in a folder of its own; table and figure of what came out."
@@ -285,7 +285,7 @@ class Sweep:
     """A backend of joblib (dask, loky); without it processes of this machine."""
     redo_failed: Flag = False
     """Try runs again that failed before; without it they are only listed."""
-    episodes: int = 1_024
+    episodes: int | None = None
     """Episodes of the final evaluation of each run, where episodes are played."""
     json: Flag = False
     """Answer with one JSON object."""
@@ -297,10 +297,10 @@ class Sweep:
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
         "Do what is left to do; raises ValueError for a wrong grid, RuntimeError when runs failed."
-        check_episodes(self.episodes)
+        check_episodes(1 if self.episodes is None else self.episodes)
         table, root, task = read_grid(self.grid), self.folder, find_task(self.task)()
-        trainer = find_trainer(self.trainer or ("agent" if hasattr(task, "make") else "encoder"))
-        options = {"episodes": self.episodes} if hasattr(task, "make") else {}
+        trainer = find_trainer(self.trainer or usual_trainer(task))
+        options = {"episodes": self.episodes or judge_episodes(task)} if hasattr(task, "make") else {}
         workers, every = begin_study(len(table), root, self.workers)
         cells = sweep(
             table, root, task, trainer, self.workers, self.backend, self.redo_failed, live_table(workers),

@@ -4,7 +4,7 @@
 __all__ = ['Choice', 'flag_value', 'choose', 'field_sentences', 'flags_of', 'flag', 'default_folder', 'judged_rows',
            'train_command', 'Resume', 'stored', 'eval_command', 'oracles_command', 'Runs', 'shown_columns']
 
-# %% ../../nbs/11_command_line/02_training.ipynb #fbe55652
+# %% ../../nbs/11_command_line/02_training.ipynb #a871a6ef
 import ast
 import inspect
 import math
@@ -16,11 +16,6 @@ from typing import Annotated, Literal, get_type_hints
 
 from tyro.conf import Positional, arg
 
-import lwm_nb.agent.trainer
-import lwm_nb.atari.frames
-import lwm_nb.encoder.training
-import lwm_nb.labyrinth.task
-import lwm_nb.worlds.thesis_games  # noqa: F401 - these register tasks and trainers
 from lwm_nb.command_line.answers import (
     HELD_OUT,
     RUNS,
@@ -46,10 +41,21 @@ from lwm_nb.foundations.tasks import (
     evaluate,
     find_task,
     find_trainer,
+    judge_episodes,
     settings_of,
+    task_settings,
+    usual_trainer,
 )
 
-# %% ../../nbs/11_command_line/02_training.ipynb #c9a221bd
+# %% ../../nbs/11_command_line/02_training.ipynb #070bab4d
+import lwm_nb.agent.trainer
+import lwm_nb.atari.agent
+import lwm_nb.atari.frames
+import lwm_nb.encoder.training
+import lwm_nb.labyrinth.task
+import lwm_nb.worlds.thesis_games  # noqa: F401 - these register tasks and trainers
+
+# %% ../../nbs/11_command_line/02_training.ipynb #1bc72c40
 @dataclass(frozen=True)
 class Choice:
     "What a command is about."
@@ -79,30 +85,29 @@ def choose(
     env = flag_value(words, "env")
     guess = "labyrinth" if not env else "atari" if env.startswith("ALE/") else "gym"
     task = find_task(flag_value(words, "task") or guess)
-    kind = flag_value(words, "trainer") or ("agent" if hasattr(task, "make") else "encoder")
+    kind = flag_value(words, "trainer") or usual_trainer(task)
     trainer = find_trainer(kind)
     own = (env or "").split("/")[-1].split("-")[0].lower()
     preset = flag_value(words, "preset") or (own if own in trainer.presets else "default")
     return Choice(task, trainer, preset if preset in trainer.presets else "default")
 
-# %% ../../nbs/11_command_line/02_training.ipynb #6f09c084
+# %% ../../nbs/11_command_line/02_training.ipynb #3ef45cf2
 def field_sentences(
     cls: type,  # dataclass whose fields have a string below them
 ) -> dict[str, str]:  # by field; empty where the source is not at hand
-    "The sentence under each field, also under those of the classes that it extends."
-    said = {}
-    for each in reversed(cls.__mro__):
-        try:
-            body = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0].body
-        except (OSError, TypeError, SyntaxError):
-            continue
-        for node, after in zip(body, body[1:]):
-            sentence = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
-            if isinstance(node, ast.AnnAssign) and sentence:
-                said[node.target.id] = " ".join(str(after.value.value).split())
+    "The sentence under each field, inherited ones included."
+    said = {k: v for base in cls.__mro__[-2:0:-1] for k, v in field_sentences(base).items()}
+    try:
+        body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
+    except (OSError, TypeError, SyntaxError):
+        return said
+    for node, after in zip(body, body[1:]):
+        sentence = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+        if isinstance(node, ast.AnnAssign) and sentence:
+            said[node.target.id] = " ".join(str(after.value.value).split())
     return said
 
-
+# %% ../../nbs/11_command_line/02_training.ipynb #c2428a09
 def flags_of(
     cls: type,  # dataclass of settings
     values: dict,  # defaults that differ from its own
@@ -189,14 +194,14 @@ class _TrainCommand:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../../nbs/11_command_line/02_training.ipynb #e0f14c34
+# %% ../../nbs/11_command_line/02_training.ipynb #a9d8d0fd
 def judged_rows(
     run: Run,  # trained
-    episodes: int = 1_024,  # of each setting, where episodes are played
+    episodes: int | None = None,  # of each setting, where episodes are played; None: what the task says
 ) -> list[dict]:  # one row a setting
     "Judge a run as its trainer does."
     trainer, task, _ = read_run(run)
-    judge_run(run, **({"episodes": episodes} if hasattr(task, "make") else {}))
+    judge_run(run, **({"episodes": episodes} if episodes and hasattr(task, "make") else {}))
     return [result_row(run.config["method"] or run.kind, result) for result in trainer.results(run)]
 
 
@@ -211,11 +216,13 @@ def train_command(
         flag("trainer", Literal[tuple(TRAINERS)], trainer.kind, "What is trained."),
         flag("preset", Literal[tuple(trainer.presets)], choice.preset, "Settings to start from."),
         flag("out", Path | None, None, "Folder of the run; without it one below runs/.", metavar="FOLDER"),
-        flag("episodes", int, 1_024, "Episodes of the final evaluation, for each ε."),
+        flag("episodes", int, judge_episodes(task), "Episodes of the final evaluation, for each ε."),
         flag("tensorboard", Flag, False, "Write the metrics for TensorBoard, too."),
         flag("json", Flag, False, "Answer with one JSON object."),
     ]
-    flags = flags_of(task, {}) + flags_of(trainer.config, defaults) + own
+    flags = (
+        flags_of(task, task_settings(trainer, task, choice.preset)) + flags_of(trainer.config, defaults) + own
+    )
     made = make_dataclass("Train", flags, bases=(_TrainCommand,), frozen=True)
     made.__doc__ = (
         f"Train ({trainer.kind}) on a task ({task.name}), then judge it on what it was not trained on."
@@ -223,15 +230,15 @@ def train_command(
     made.choice = choice
     return made
 
-# %% ../../nbs/11_command_line/02_training.ipynb #cf8224e3
+# %% ../../nbs/11_command_line/02_training.ipynb #8858f214
 @dataclass(frozen=True)
 class Resume:
     "Continue a training that was stopped or killed, exactly where it stood, then judge it."
 
     folder: Positional[Annotated[Path, arg(name="run", metavar="RUN")]]
     """Run folder that train made."""
-    episodes: int = 1_024
-    """Episodes of the final evaluation, for each ε."""
+    episodes: int | None = None
+    """Episodes of the final evaluation, for each ε; without it what the task says."""
     tensorboard: Flag = False
     """Write the metrics for TensorBoard, too, into tensorboard/ in the folder of the run."""
     json: Flag = False
@@ -239,7 +246,8 @@ class Resume:
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
         "Train what is left and judge; raises as `resume_run`."
-        check_episodes(self.episodes)
+        if self.episodes is not None:
+            check_episodes(self.episodes)
         run = Run.load(self.folder)
         if is_done(run):
             run.drop_states()
@@ -257,7 +265,7 @@ class Resume:
         "What an interrupt leaves."
         return what_is_left(self.folder)
 
-# %% ../../nbs/11_command_line/02_training.ipynb #64dd9a4e
+# %% ../../nbs/11_command_line/02_training.ipynb #348c826f
 def stored(
     path: str | Path,  # run folder
 ) -> tuple:  # run, trainer, task, what was trained
@@ -317,7 +325,7 @@ def eval_command(
     own = [
         ("folder", Positional[run], field(default=None)),
         flag("random", Flag, False, "Judge the uniformly random policy instead of a run."),
-        flag("episodes", int, 1_024, "Episodes for each ε."),
+        flag("episodes", int, judge_episodes(task), "Episodes for each ε."),
         flag("epsilon", float | None, None, chance, metavar="P"),
         flag("seed", int, HELD_OUT, "Of the episodes and of the random actions."),
         flag("json", Flag, False, "Answer with one JSON object."),
@@ -331,7 +339,7 @@ def eval_command(
     made.task = task
     return made
 
-# %% ../../nbs/11_command_line/02_training.ipynb #9d1454e4
+# %% ../../nbs/11_command_line/02_training.ipynb #908a0b15
 class _OraclesCommand:
     "What `lwm-nb oracles` does; the flags of the task are added by `oracles_command`."
 
@@ -364,7 +372,7 @@ def oracles_command(
 ) -> type:  # dataclass with `run` and `stopped`
     "`lwm-nb oracles` for one task."
     own = [
-        flag("episodes", int, 1_024, "Episodes of each oracle."),
+        flag("episodes", int, judge_episodes(task), "Episodes of each oracle."),
         flag("seed", int, HELD_OUT, "Of the episodes and of all dice."),
         flag("epsilon", float, 0.0, "Probability of a random action, 0..1."),
         flag("json", Flag, False, "Answer with one JSON object."),

@@ -3,10 +3,11 @@
 # %% auto #0
 __all__ = ['Row', 'check_spaces', 'autoreset_mode', 'final_observations', 'Rows']
 
-# %% ../../nbs/0_foundations/10_rows.ipynb #0f263fb0
+# %% ../../nbs/0_foundations/10_rows.ipynb #29b5d6c3
 from dataclasses import dataclass
 
 import numpy as np
+from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
@@ -31,7 +32,7 @@ class Row:
         "Whether a step led to this row; otherwise it follows a reset, and no transition leads to it."
         return ~self.first | self.terminated | self.truncated
 
-# %% ../../nbs/0_foundations/10_rows.ipynb #bb61e48a
+# %% ../../nbs/0_foundations/10_rows.ipynb #fa1e16fd
 def check_spaces(
     env: VectorEnv,  # any vector environment
 ) -> tuple[
@@ -79,7 +80,7 @@ def final_observations(
         )
     return np.stack([final[i] for i in ended]).astype(like.dtype, copy=False)
 
-# %% ../../nbs/0_foundations/10_rows.ipynb #820b39de
+# %% ../../nbs/0_foundations/10_rows.ipynb #733dd39b
 class Rows:
     "A vector environment, told in rows; episode returns and lengths are counted here, not read from `info`."
 
@@ -112,27 +113,8 @@ class Rows:
         action: np.ndarray,  # (N,) 0 … num_actions - 1, also where the environment counts from another number
     ) -> Row:  # what came of it
         "Step all environments; ValueError for actions that do not exist."
-        action = self._checked(action)
-        obs, reward, terminated, truncated, info = self.env.step(action + self._start)
-        first, waited = terminated | truncated, self._waits
-        reward = np.where(waited, 0, reward)
-        self._return += reward
-        self._length += ~waited
-        ended = np.flatnonzero(first)
-        if self.mode is AutoresetMode.SAME_STEP:
-            final_obs = final_observations(info, ended, obs)
-        else:
-            final_obs = obs[ended]
-        if self.mode is AutoresetMode.NEXT_STEP:
-            first, self._waits = waited, first
-        elif self.mode is AutoresetMode.DISABLED and len(ended):
-            obs, _ = self.env.reset(options={"reset_mask": first})
-        row = Row(
-            obs, action, reward.astype(np.float32), first, terminated, truncated, ended, final_obs,
-            self._return[ended], self._length[ended],
-        )  # fmt: skip
-        self._return[ended], self._length[ended] = 0, 0
-        return row
+        self.send(action)
+        return self.receive()
 
     def _checked(self, action):
         action = np.asarray(action)
@@ -167,3 +149,47 @@ class Rows:
             state[f"rows.{k}"].copy() for k in ("return", "length", "waits")
         )
         self.env.load_state({k.removeprefix("env."): v for k, v in state.items() if k.startswith("env.")})
+
+# %% ../../nbs/0_foundations/10_rows.ipynb #5652fbd9
+@patch(as_prop=True)
+def overlaps(self: Rows) -> bool:
+    "Whether the environments play in threads of their own, between `send` and `receive`."
+    return hasattr(self.env, "send") and hasattr(self.env, "receive")
+
+
+@patch
+def send(
+    self: Rows,
+    action: np.ndarray,  # as `step`
+):
+    "Begin a step; ValueError for actions that do not exist."
+    self._sent = self._checked(action)
+    if self.overlaps:
+        self.env.send(self._sent + self._start)
+
+
+@patch
+def receive(self: Rows) -> Row:  # what came of it
+    "End the step that was sent."
+    action = self._sent
+    found = self.env.receive() if self.overlaps else self.env.step(action + self._start)
+    obs, reward, terminated, truncated, info = found
+    first, waited = terminated | truncated, self._waits
+    reward = np.where(waited, 0, reward)
+    self._return += reward
+    self._length += ~waited
+    ended = np.flatnonzero(first)
+    if self.mode is AutoresetMode.SAME_STEP:
+        final_obs = final_observations(info, ended, obs)
+    else:
+        final_obs = obs[ended]
+    if self.mode is AutoresetMode.NEXT_STEP:
+        first, self._waits = waited, first
+    elif self.mode is AutoresetMode.DISABLED and len(ended):
+        obs, _ = self.env.reset(options={"reset_mask": first})
+    row = Row(
+        obs, action, reward.astype(np.float32), first, terminated, truncated, ended, final_obs,
+        self._return[ended], self._length[ended],
+    )  # fmt: skip
+    self._return[ended], self._length[ended] = 0, 0
+    return row

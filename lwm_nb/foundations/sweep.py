@@ -4,7 +4,7 @@
 __all__ = ['grid', 'make_settings', 'sweep_jobs', 'read_grid', 'minutes_left', 'progress_line', 'sweep_table', 'sweep',
            'sweep_rows', 'sweep_figure']
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #457406ce
+# %% ../../nbs/0_foundations/13_sweep.ipynb #4ce4a45d
 import itertools
 import json
 import math
@@ -33,7 +33,7 @@ from lwm_nb.foundations.studies import (
     study_runs,
     study_status,
 )
-from .tasks import settings_of
+from .tasks import settings_of, task_settings
 
 # %% ../../nbs/0_foundations/13_sweep.ipynb #258e10e3
 def _values(name, given):
@@ -92,14 +92,15 @@ def _cells(row, task, trainer):
         out[name] = value
     return out
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #77ff04e6
+# %% ../../nbs/0_foundations/13_sweep.ipynb #5ffffeea
 def _read_row(row, task, trainer, number):
     """Task and settings of a row; ValueError or TypeError for what is wrong in it."""
     try:
         cells = _cells(row, task, trainer)
         of_task = {k: cells.pop(k) for k in list(cells) if k in settings_of(task)}
         preset = cells.pop("preset", "default")
-        task = config_from_dict(type(task), {**settings_of(task), **of_task})
+        of_task = {**settings_of(task), **task_settings(trainer, task, preset), **of_task}
+        task = config_from_dict(type(task), of_task)
         config = make_settings(trainer, task, preset, **cells)
         check_seed(config.seed)
         if hasattr(task, "make"):

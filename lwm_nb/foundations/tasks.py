@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'TASKS', 'TRAINERS', 'Policy', 'UniformRandom', 'Metric', 'Evaluation', 'evaluate', 'Task', 'settings_of',
            'OneEntry', 'known_id', 'GymTask', 'Result', 'Trainer', 'register_task', 'register_trainer', 'find_task',
-           'find_trainer']
+           'find_trainer', 'usual_trainer', 'judge_episodes', 'task_settings']
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #17f48216
 import difflib
@@ -201,7 +201,7 @@ def known_id(
         raise ValueError(f"there is no environment {name!r}: {hint}")
     return name
 
-# %% ../../nbs/0_foundations/11_tasks.ipynb #18c75ffb
+# %% ../../nbs/0_foundations/11_tasks.ipynb #0aa0a8d1
 @dataclass(frozen=True)
 class GymTask:
     "An environment of gymnasium, or of a package that registers there; what counts is the return."
@@ -325,3 +325,26 @@ def find_trainer(
 
 
 register_task(GymTask)
+
+# %% ../../nbs/0_foundations/11_tasks.ipynb #8a709d7c
+def usual_trainer(
+    task,  # a task or its class
+) -> str:  # kind of a trainer
+    "Who is trained on a task when nothing else is said: what it says, else an agent where it is played."
+    return getattr(task, "trainer", "agent" if hasattr(task, "make") else "encoder")
+
+
+def judge_episodes(
+    task,  # a task or its class
+) -> int:  # episodes
+    "How many are judged at the end: what the task says, otherwise 1,024."
+    return getattr(task, "judge_episodes", 1_024)
+
+
+def task_settings(
+    trainer: Trainer,  # may have `task_settings`, a dict by name of the task and preset
+    task,  # a task or its class
+    preset: str,  # of the trainer
+) -> dict:  # by name
+    "Settings of a task that a preset of a trainer goes with."
+    return getattr(trainer, "task_settings", {}).get((task.name, preset), {})

@@ -111,7 +111,7 @@ def expected_and_seen(
         return chances, np.eye(len(chances), dtype=np.float32)[int(obs)]
     return prediction.mean[0].float().cpu().numpy(), obs
 
-# %% ../../nbs/10_panels/03_companion.ipynb #8b683fc9
+# %% ../../nbs/10_panels/03_companion.ipynb #36610514
 class AgentModel:
     "The forward model of an agent as a world model of what it observes."
 
@@ -137,10 +137,11 @@ class AgentModel:
         prediction,  # of one row of one environment
         obs: np.ndarray,  # what was seen
     ) -> tuple[np.ndarray, np.ndarray]:  # of one shape
-        "In the units of the game: a picture as a picture, choices as one number for each."
-        spec, mean = self.agent.spec, prediction.mean[0].cpu().numpy()
-        if spec.kind == "choices":
-            return mean, self.agent.view(torch.as_tensor(obs)[None])[0].cpu().numpy()
+        "In the units of the game: a picture as a picture, choices as a number for each; embeddings as such."
+        spec, mean = self.agent.spec, prediction.mean[0].detach().cpu().numpy()
+        if spec.kind == "choices" or mean.size != obs.size:
+            seen = torch.as_tensor(obs, device=self.agent.device)[None]
+            return mean, self.agent.view(seen)[0].detach().cpu().numpy()
         mean = spec.low + (spec.high - spec.low) * mean if spec.kind == "image" else mean
         return mean.reshape(obs.shape), obs
 
@@ -176,7 +177,7 @@ class Companion:
         if self.agent:
             self.agent.observe(actions)
 
-# %% ../../nbs/10_panels/03_companion.ipynb #3f333841
+# %% ../../nbs/10_panels/03_companion.ipynb #d3f143dd
 @patch
 @torch.no_grad()
 def _expect(self: Companion, obs, first):
@@ -190,6 +191,8 @@ def _expect(self: Companion, obs, first):
         compare = getattr(self.model, "expected_and_seen", expected_and_seen)
         self.predicted, seen = compare(prediction, obs[0])
         self.surprise = surprise_of(self.predicted, seen)
+        if obs[0].ndim > 1 and self.predicted.ndim == 1:
+            self.predicted = None  # an embedding is no picture
 
 
 @patch
