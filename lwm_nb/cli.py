@@ -4,7 +4,7 @@
 __all__ = ['MIN_WIDTH', 'condensed', 'terminal_width', 'commands', 'eval_task', 'parse', 'one_line_warnings', 'forgiving_streams',
            'answer', 'main']
 
-# %% ../nbs/11_command_line/08_program.ipynb #49034855
+# %% ../nbs/11_command_line/08_program.ipynb #b6a4aae7
 import io
 import json
 import os
@@ -20,7 +20,9 @@ from tyro.conf import OmitArgPrefixes, subcommand
 
 from .command_line.answers import UsageError, say
 from .command_line.atari import Atari
+from .command_line.latent import Controllers, Latent
 from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
+from .command_line.tokens import Tokens
 from .command_line.training import Resume, Runs, choose, eval_command, oracles_command, train_command
 from .command_line.worlds import Worlds
 from .foundations.config import plain
@@ -67,7 +69,7 @@ def terminal_width(
     finally:
         os.environ.pop("COLUMNS") if before is None else os.environ.update(COLUMNS=before)
 
-# %% ../nbs/11_command_line/08_program.ipynb #20be8f7d
+# %% ../nbs/11_command_line/08_program.ipynb #5bf7ba30
 def commands(
     words: list[str],  # after the name of the program
 ) -> dict:  # class, or instance with defaults, by name
@@ -87,6 +89,9 @@ def commands(
         "encoders": Encoders,
         "worlds": Worlds,
         "atari": Atari,
+        "latent": Latent,
+        "controller": Controllers,
+        "tokens": Tokens,
         "card": Card,
         "verify": Verify,
     }

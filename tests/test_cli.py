@@ -387,3 +387,59 @@ def test_worlds_are_trained_judged_and_studied(tmp_path):
         code, out, err = call("worlds", *words)
         assert (code, out) == (1, "") and said in err and err.count("\n") == 1
     assert not (tmp_path / "x").exists()
+
+
+def test_latent_world_models_and_controllers(tmp_path):
+    data, world = tmp_path / "data", tmp_path / "world"
+    game = ["--settings", '{"segments": 6, "max_steps": 40}', "--episodes", 12]
+    code, out, err = call("latent", "gather", data, *game, "--held-out", 4, "--json")
+    assert code == 0 and json.loads(out)["rows"]["held_out"] > 40, err
+    words = ["latent", "train", "quick", *game, "--updates", 4, "--out", world, "--json"]
+    code, out, err = call(*words)
+    assert code == 0, err
+    rows = {row["measure"]: row for row in json.loads(out)["evaluation"]}
+    assert 0.9 < rows["foreground error"]["untrained"] < 1.1 and rows["inverse"]["model"] <= 1
+    code, again, err = call("latent", "eval", world, "--json")
+    assert code == 0 and json.loads(again)["evaluation"] == json.loads(out)["evaluation"], err
+    pytest.importorskip("stable_baselines3")
+    one = tmp_path / "controller"
+    words = ["controller", "train", world, "--steps", 64, "--episodes", 4, "--out", one]
+    code, out, err = call(*words)
+    assert code == 0 and "hold right + jump" in out, err
+    code, out, err = call("controller", "watch", one, "--film", tmp_path / "film.gif", "--json")
+    assert code == 0 and json.loads(out)["rows"] > 3 and (tmp_path / "film.gif").exists(), err
+    for words, said in {
+        ("controller", "eval", world): "not a controller",
+        ("latent", "eval", one): "not a latent world model",
+        ("latent", "train", "--game", "soni", "--out", tmp_path / "x"): "no game 'soni'",
+        ("controller", "train", tmp_path / "none"): "no run folder",
+    }.items():
+        assert said in command_refused(*words)
+    assert not (tmp_path / "x").exists()
+
+
+def test_tokens_are_trained_resumed_judged_and_watched(tmp_path):
+    one = tmp_path / "one"
+    change = {"warmup": 8, "tokenizer_updates": 4, "world_warmup": 2, "collect": 2, "world_updates": 1}
+    change |= {"actor_updates": 1, "rollouts": 4, "horizon": 2, "width": 16, "heads": 2, "gate": 0.0}
+    change = json.dumps(change | {"eval_episodes": 4, "hidden": 8})
+    words = ["--change", change, "--epochs", 2, "--episodes", 4]
+    code, out, err = call("tokens", "train", *words, "--out", one, "--json")
+    assert code == 0 and len(json.loads(out)["evaluation"]) == 2, err
+    code, out, err = call("tokens", "resume", one)
+    assert code == 0 and "nothing to do" in out, err
+    code, out, err = call("tokens", "eval", one, "--episodes", 4)
+    assert code == 0 and "temperature" in out, err
+    code, out, err = call("tokens", "watch", one, "--episodes", 1)
+    assert code == 0 and (one / "media" / "imagination.gif").exists(), err
+    code, out, err = call("tokens", "play", one)
+    assert code == 0 and (one / "play.ipynb").exists(), err
+    wrong = {
+        ("eval", tmp_path / "none"): "no run folder",
+        ("train", "--change", "dark", "--out", tmp_path / "x"): "JSON object",
+        ("train", "iris", "--out", tmp_path / "x"): "laptop",
+    }
+    for words, said in wrong.items():
+        code, out, err = call("tokens", *words)
+        assert (code, out) == (1, "") and said in err and err.count("\n") <= 2
+    assert not (tmp_path / "x").exists()

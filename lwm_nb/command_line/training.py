@@ -91,14 +91,12 @@ def choose(
     preset = flag_value(words, "preset") or (own if own in trainer.presets else "default")
     return Choice(task, trainer, preset if preset in trainer.presets else "default")
 
-# %% ../../nbs/11_command_line/02_training.ipynb #fca1c828
+# %% ../../nbs/11_command_line/02_training.ipynb #3ef45cf2
 def field_sentences(
     cls: type,  # dataclass whose fields have a string below them
 ) -> dict[str, str]:  # by field; empty where the source is not at hand
-    "The sentence under each field, those of its bases too."
-    said = {}
-    for base in reversed(cls.__mro__[1:-1]):
-        said |= field_sentences(base)
+    "The sentence under each field, inherited ones included."
+    said = {k: v for base in cls.__mro__[-2:0:-1] for k, v in field_sentences(base).items()}
     try:
         body = ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body
     except (OSError, TypeError, SyntaxError):

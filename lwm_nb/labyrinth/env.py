@@ -34,6 +34,7 @@ def check_settings(
     start: str = "random",  # "random" or "corner"
     obs_noise: float = 0.0,  # probability that an observation bit flips, 0..1
     max_steps: int = 1000,  # time limit of an episode, in steps, at least 1
+    reward: str = "step",  # "step" or "end"
 ) -> None:
     "Refuse settings that no labyrinth can have: `ValueError` or `TypeError`, in one sentence."
     for name, value in (("size", size), ("max_steps", max_steps)):
@@ -50,6 +51,8 @@ def check_settings(
             raise ValueError(f"{name} is {value}: choose a number from 0 to 1.")
     if start not in ("random", "corner"):
         raise ValueError(f'start is {start!r}: choose "random" (any cell) or "corner" (the cell 0, 0).')
+    if reward not in ("step", "end"):
+        raise ValueError(f'reward is {reward!r}: choose "step" (-1 a step) or "end" (1 for the last cell).')
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #1202bcd3
 def carve(
@@ -289,47 +292,51 @@ class Labyrinth(gym.Env):
         obs_noise: float = 0.0,  # probability that an observation bit flips, 0..1
         max_steps: int = 1000,  # time limit, in steps
         render_mode: str | None = None,  # None, "ansi" or "rgb_array"
+        reward: str = "step",  # "step": -1 a step, as in the paper; "end": 1 for the last cell, else 0
     ):
-        check_settings(size, braid, start, obs_noise, max_steps)
+        check_settings(size, braid, start, obs_noise, max_steps, reward)
         if render_mode not in (None, "ansi", "rgb_array"):
             raise ValueError(f'render_mode is {render_mode!r}: choose None, "ansi" or "rgb_array".')
         self.size, self.braid, self.start = int(size), float(braid), start
         self.obs_noise, self.max_steps, self.render_mode = float(obs_noise), int(max_steps), render_mode
+        self.reward = reward
         self.observation_space = spaces.MultiBinary(4)
         self.action_space = spaces.Discrete(4)
         self.passages = self.position = self.visited = self.heat = None
         self.steps, self._done = 0, True
 
-    def reset(
-        self,
-        *,
-        seed: int | None = None,  # None goes on with the random numbers that there are
-        options: dict | None = None,  # may hold "passages" (n, n, 4) and "position" (row, col)
-    ) -> tuple[np.ndarray, dict]:  # observation (4,) int8, empty info
-        "Begin an episode in a new maze."
-        super().reset(seed=None if seed is None else check_seed(seed))
-        options = check_options(options)
-        self.passages = carve(self.size, self.np_random, self.braid)
-        self.position = (0, 0)
-        if self.start == "random":
-            self.position = divmod(int(self.np_random.integers(self.size**2)), self.size)
-        if "passages" in options:
-            self.passages = check_passages(options["passages"], self.size)
-        if "position" in options:
-            row, col = check_positions(options["position"], self.size)
-            self.position = int(row), int(col)
-        self.visited = np.zeros((self.size, self.size), bool)
-        self.visited[self.position] = True
-        self._left = self.size**2 - 1
-        self.steps, self._done = 0, False
-        return self._observe(), {}
+# %% ../../nbs/3_labyrinth/00_env.ipynb #3dcf6b4b
+@patch
+def reset(
+    self: Labyrinth,
+    *,
+    seed: int | None = None,  # None goes on with the random numbers that there are
+    options: dict | None = None,  # may hold "passages" (n, n, 4) and "position" (row, col)
+) -> tuple[np.ndarray, dict]:  # observation (4,) int8, empty info
+    "Begin an episode in a new maze."
+    super(Labyrinth, self).reset(seed=None if seed is None else check_seed(seed))
+    options = check_options(options)
+    self.passages = carve(self.size, self.np_random, self.braid)
+    self.position = (0, 0)
+    if self.start == "random":
+        self.position = divmod(int(self.np_random.integers(self.size**2)), self.size)
+    if "passages" in options:
+        self.passages = check_passages(options["passages"], self.size)
+    if "position" in options:
+        row, col = check_positions(options["position"], self.size)
+        self.position = int(row), int(col)
+    self.visited = np.zeros((self.size, self.size), bool)
+    self.visited[self.position] = True
+    self._left = self.size**2 - 1
+    self.steps, self._done = 0, False
+    return self._observe(), {}
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #6005d32b
 @patch
 def step(
     self: Labyrinth,
     action: int,  # LEFT, DOWN, RIGHT, UP = 0, 1, 2, 3
-) -> tuple[np.ndarray, float, bool, bool, dict]:  # observation, reward -1, terminated, truncated, empty info
+) -> tuple[np.ndarray, float, bool, bool, dict]:  # observation, reward, terminated, truncated, empty info
     "Try to move. `ValueError` for what is not an action, `RuntimeError` when no episode is under way."
     action = check_action(action)
     if self._done:
@@ -345,7 +352,8 @@ def step(
     terminated = self._left == 0
     truncated = self.steps >= self.max_steps and not terminated
     self._done = terminated or truncated
-    return self._observe(), -1.0, terminated, truncated, {}
+    reward = -1.0 if self.reward == "step" else float(terminated)
+    return self._observe(), reward, terminated, truncated, {}
 
 
 @patch
@@ -552,12 +560,13 @@ class LabyrinthVectorEnv(VectorEnv):
         start: str = "random",  # "random": any cell; "corner": the cell (0, 0)
         obs_noise: float = 0.0,  # probability that an observation bit flips, 0..1
         max_steps: int = 1000,  # time limit, in steps
+        reward: str = "step",  # "step": -1 a step, as in the paper; "end": 1 for the last cell, else 0
     ):
-        check_settings(size, braid, start, obs_noise, max_steps)
+        check_settings(size, braid, start, obs_noise, max_steps, reward)
         if isinstance(num_envs, bool) or not isinstance(num_envs, (int, np.integer)) or num_envs < 1:
             raise ValueError(f"num_envs is {num_envs!r}: choose a whole number of at least 1.")
         self.num_envs, self.size, self.braid, self.start = int(num_envs), int(size), float(braid), start
-        self.obs_noise, self.max_steps = float(obs_noise), int(max_steps)
+        self.obs_noise, self.max_steps, self.reward = float(obs_noise), int(max_steps), reward
         self.single_observation_space = spaces.MultiBinary(4)
         self.single_action_space = spaces.Discrete(4)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -569,29 +578,34 @@ class LabyrinthVectorEnv(VectorEnv):
         self._everywhere, self._reward = np.ones(n, bool), np.full(n, -1, np.float32)
         self._state, self._begun = None, False
 
-    @property
-    def _doors(self):
-        return self._words.view(bool).reshape(self.num_envs, self.size**2, 4)
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9196eaf2
+@patch(as_prop=True)
+def _doors(self: LabyrinthVectorEnv):
+    return self._words.view(bool).reshape(self.num_envs, self.size**2, 4)
 
-    @property
-    def steps(self) -> np.ndarray:  # (N,) int64
-        "Steps of each episode so far; a view, only to be read."
-        return self._track[2]
 
-    @property
-    def passages(self) -> np.ndarray:  # (N, n, n, 4) bool
-        "Where one can go, in each labyrinth; a view, only to be read."
-        return self._doors.reshape(self.num_envs, self.size, self.size, 4)
+@patch(as_prop=True)
+def steps(self: LabyrinthVectorEnv) -> np.ndarray:  # (N,) int64
+    "Steps of each episode so far; a view, only to be read."
+    return self._track[2]
 
-    @property
-    def positions(self) -> np.ndarray:  # (N, 2) int64
-        "Row and column of each agent."
-        return np.stack(np.divmod(self._track[0], self.size), axis=1)
 
-    @property
-    def visited(self) -> np.ndarray:  # (N, n, n) bool
-        "Cells that have been visited in this episode; a view, only to be read."
-        return self._visited.reshape(self.num_envs, self.size, self.size)
+@patch(as_prop=True)
+def passages(self: LabyrinthVectorEnv) -> np.ndarray:  # (N, n, n, 4) bool
+    "Where one can go, in each labyrinth; a view, only to be read."
+    return self._doors.reshape(self.num_envs, self.size, self.size, 4)
+
+
+@patch(as_prop=True)
+def positions(self: LabyrinthVectorEnv) -> np.ndarray:  # (N, 2) int64
+    "Row and column of each agent."
+    return np.stack(np.divmod(self._track[0], self.size), axis=1)
+
+
+@patch(as_prop=True)
+def visited(self: LabyrinthVectorEnv) -> np.ndarray:  # (N, n, n) bool
+    "Cells that have been visited in this episode; a view, only to be read."
+    return self._visited.reshape(self.num_envs, self.size, self.size)
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #c09a994d
 def for_each(
@@ -737,9 +751,10 @@ def step(
         info["final_info"] = {"episode_length": length, "_episode_length": ended[2]}
         info["_final_info"] = ended[2]
     self._seen[:] = obs[0]
-    return obs[0].view(np.int8).reshape(n, 4), self._reward.copy(), ended[0], ended[1], info
+    reward = self._reward.copy() if self.reward == "step" else ended[0].astype(np.float32)
+    return obs[0].view(np.int8).reshape(n, 4), reward, ended[0], ended[1], info
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9bc21bc2
 @patch
 def _checked(self: LabyrinthVectorEnv, actions):
     actions = np.asarray(actions)

@@ -38,6 +38,8 @@ class LabyrinthTask:
     """Probability that a bit of the observation flips, 0..1."""
     max_steps: int = 1_000
     """Time limit of an episode in steps."""
+    reward: str = "step"
+    """What is paid: step (−1 a step, as in the paper) or end (1 for the last cell, else 0)."""
 
     def make(
         self,
@@ -69,9 +71,10 @@ class LabyrinthTask:
     @property
     def label(self) -> str:
         "Short name for folders and titles."
-        return f"labyrinth-n{self.size}" + (f"-braid{self.braid:g}" if self.braid else "")
+        sparse = "-sparse" if self.reward == "end" else ""
+        return f"labyrinth-n{self.size}" + (f"-braid{self.braid:g}" if self.braid else "") + sparse
 
-
+# %% ../../nbs/3_labyrinth/03_task.ipynb #c6b3f475
 def feasible_oracles(
     task: LabyrinthTask,  # the labyrinths
 ) -> list[str]:  # names, worst first

@@ -4,7 +4,7 @@
 __all__ = ['ARROWS', 'GLYPHS', 'WAYS', 'STAYS', 'ORDER', 'keys_of_names', 'action_names', 'own_keys', 'check_game', 'still',
            'Game', 'draw_arrows', 'lengths_from', 'MazeGame', 'make_game', 'own_policies']
 
-# %% ../../nbs/10_panels/04_games.ipynb #625ec47c
+# %% ../../nbs/10_panels/04_games.ipynb #d07dcf1d
 import math
 
 import gymnasium
@@ -40,10 +40,11 @@ def keys_of_names(
     for action, name in enumerate(names):
         held, players = [], name.lower().split(", ")
         for player, words in enumerate(part.split() for part in players):
-            way = words[-1] if words else ""
-            if player > 1 or len(words) > len(players) or way not in (*WAYS, *STAYS):
+            ways = words[-1].split("+") if words else [""]
+            if player > 1 or len(words) > len(players) or not set(ways) <= {*WAYS, *STAYS}:
                 return None
-            held += [] if way in STAYS else [arrows[WAYS[way]] if player else WAYS[way]]
+            letters = [WAYS[way] for way in ways if way not in STAYS]
+            held += [arrows[letter] if player else letter for letter in letters]
         keys |= {tuple(held): action} if held else {}
     return keys
 

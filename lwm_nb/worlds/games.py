@@ -154,7 +154,7 @@ def film_strip(
         canvas[top : top + height, left : left + width] = frame
     return canvas
 
-# %% ../../nbs/7_worlds/05_games.ipynb #edfdaf7c
+# %% ../../nbs/7_worlds/05_games.ipynb #966e0011
 _NUMBERS, _DICE, _FRAME = numba.float64[::1], numba.uint64[::1], numba.uint8[:, :, ::1]
 _BEGIN = numba.void(_NUMBERS, _NUMBERS, _DICE)
 _STEP = numba.float64(_NUMBERS, numba.int64, _NUMBERS, _DICE)
@@ -181,6 +181,7 @@ class Game:
     step: Callable  # (row, action, settings, dice) -> reward: next state, sets row[OVER] at the end
     draw: Callable  # (row, settings, frame): picture of the state
     players: dict = dataclasses.field(default_factory=dict)  # rule(exact, settings) -> actions, by name
+    side: int = SIDE  # rows and columns of a frame
 
     @functools.cached_property
     def compiled(self) -> tuple:  # begin, step and draw
@@ -257,7 +258,7 @@ def _step_all(step, draw, actions, rows, settings, dice, frames, reward, termina
         draw(rows[i], settings, frames[i])
     return ended
 
-# %% ../../nbs/7_worlds/05_games.ipynb #220484cf
+# %% ../../nbs/7_worlds/05_games.ipynb #c4196eae
 class GameVectorEnv(VectorEnv):
     "N games of one kind, in arrays and compiled loops."
 
@@ -275,7 +276,7 @@ class GameVectorEnv(VectorEnv):
         self.game, self.num_envs, self.grey = find_game(game), int(num_envs), bool(grey)
         self.settings = config_from_dict(self.game.settings, settings)
         self._numbers = np.array(dataclasses.astuple(self.settings), float)
-        self._shape = SIDE, SIDE, 1 if grey else 3
+        self._shape = self.game.side, self.game.side, 1 if grey else 3
         self.single_observation_space = spaces.Box(0, 255, self._shape, np.uint8)
         self.single_action_space = spaces.Discrete(len(self.game.actions))
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
@@ -322,7 +323,7 @@ def exact(self: GameVectorEnv) -> dict:  # arrays (N,) float64, copies
     "The state behind the frames, by name: `time`, `over`, and the fields of the game."
     return dict(zip(("time", "over", *self.game.fields), self._rows.T.copy()))
 
-# %% ../../nbs/7_worlds/05_games.ipynb #4a19aee8
+# %% ../../nbs/7_worlds/05_games.ipynb #9b79515d
 @patch
 def frames(
     self: GameVectorEnv,
@@ -330,7 +331,7 @@ def frames(
 ) -> np.ndarray:  # (N, 32, 32, C) uint8
     "What the games show now."
     grey = self.grey if grey is None else grey
-    frames = np.empty((self.num_envs, SIDE, SIDE, 1 if grey else 3), np.uint8)
+    frames = np.empty((self.num_envs, *self._shape[:2], 1 if grey else 3), np.uint8)
     for row, frame in zip(self._rows, frames):
         self.game.draw(row, self._numbers, frame)
     return frames
@@ -443,13 +444,14 @@ class GameEnv(gym.Env):
         self._under_way = not ended
         return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
-# %% ../../nbs/7_worlds/05_games.ipynb #7d6cbf3f
+# %% ../../nbs/7_worlds/05_games.ipynb #f103b58a
 @patch
 def render(self: GameEnv) -> np.ndarray | None:  # (256, 256, 3) uint8, or nothing
-    "The frame in colour, each pixel eight times as wide and high."
+    "The frame in colour, each pixel so much wider and higher that there are 256 of each."
     if self.render_mode is None:
         return None
-    return self.batch.frames(grey=False)[0].repeat(8, axis=0).repeat(8, axis=1)
+    zoom = 256 // self.batch.game.side
+    return self.batch.frames(grey=False)[0].repeat(zoom, axis=0).repeat(zoom, axis=1)
 
 
 @patch

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['MODELS', 'HELD_OUT_EPISODES', 'WORLD_HELD_OUT', 'THESIS', 'SMALL_CORE', 'PRESETS', 'check_settings', 'WorldConfig',
-           'make_model', 'reward_values', 'players', 'WorldLearner', 'train_world', 'load_world', 'judge_world',
-           'unused_settings', 'quick_settings', 'WorldTrainer']
+           'make_model', 'reward_values', 'players', 'WorldLearner', 'train_updates', 'train_world', 'load_world',
+           'judge_world', 'unused_settings', 'quick_settings', 'WorldTrainer']
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #43655bf0
 import math
@@ -229,21 +229,31 @@ def _row(learner, losses, spent, held):
     return row | {"changed": float(np.nanmean(found["changed"]))} | {k: round(v, 3) for k, v in spent.items()}
 
 
-def _save(learner, run, losses, spent):
-    weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
-    meta = {"done": learner.done, "losses": losses, "spent": spent}
-    run.save_state(weights | pack_optimiser(learner.optimiser, "adam"), meta)
+@patch
+def pack(
+    self: WorldLearner,
+) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
+    "All that changes by updates."
+    weights = {f"net.{name}": value for name, value in self.model.state_dict().items()}
+    return weights | pack_optimiser(self.optimiser, "adam"), {"done": self.done}
 
 
-def _restore(learner, run):
-    restored = run.restore_state()
-    if restored is None:
-        return [], {"wall_s": 0.0, "cpu_s": 0.0}
-    tensors, meta, _ = restored
-    learner.model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    unpack_optimiser(learner.optimiser, "adam", tensors)
-    learner.done = meta["done"]
-    return meta["losses"], meta["spent"]
+@patch
+def unpack(
+    self: WorldLearner,
+    tensors: dict,  # of `pack`
+    meta: dict,  # of `pack`
+):
+    "Go on from there."
+    self.model.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+    unpack_optimiser(self.optimiser, "adam", tensors)
+    self.done = meta["done"]
+
+
+@patch
+def finished(self: WorldLearner) -> FrameModel:  # the model that is kept
+    "What the training leaves."
+    return self.model
 
 
 def _turn(learner, losses, spent):
@@ -254,6 +264,46 @@ def _turn(learner, losses, spent):
     spent["wall_s"] += time.perf_counter() - wall
     spent["cpu_s"] += time.process_time() - cpu
 
+# %% ../../nbs/7_worlds/13_trainer.ipynb #c009aec4
+def train_updates(
+    run: Run,  # where metrics, states and weights go
+    begin: Callable,  # () to a learner, as `WorldLearner`, and a function (learner, losses, spent) to a row
+    resume: bool = False,  # go on from the newest state
+    log: Callable = lambda row: None,  # called with each row of metrics
+):  # the trained model
+    "Update, log, store, stop, go on; FileExistsError for a run that was begun unless resumed."
+    if not resume and (run.states() or (run.path / "metrics.csv").exists()):
+        raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
+    set_threads(1)
+    learner, make_row = begin()
+    config = learner.config
+    losses, spent, stored = [], {"wall_s": 0.0, "cpu_s": 0.0}, run.restore_state() if resume else None
+    if stored is not None:
+        tensors, meta, _ = stored
+        learner.unpack(tensors, meta)
+        losses, spent = meta["losses"], meta["spent"]
+    bar = progress(total=config.updates, desc=run.kind, unit="update")
+    with bar, interrupts_later() as interrupted:
+        bar.update(learner.done)
+        while learner.done < config.updates:
+            _turn(learner, losses, spent)
+            bar.update()
+            done, last = learner.done, learner.done == config.updates
+            if done % config.log_every == 0 or last:
+                row, losses = make_row(learner, losses, spent), []
+                run.log(**row)
+                log(row)
+            stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
+            if config.checkpoint_every and not last and (stopped or done % config.checkpoint_every == 0):
+                tensors, meta = learner.pack()
+                run.save_state(tensors, meta | {"losses": losses, "spent": spent})
+            if stopped:
+                raise KeyboardInterrupt
+    model = learner.finished()
+    weights = {f"net.{name}": value for name, value in model.state_dict().items()}
+    run.save_checkpoint(weights, {"updates": learner.done})
+    return model
+
 # %% ../../nbs/7_worlds/13_trainer.ipynb #e4434349
 def train_world(
     run: Run,  # where metrics, states and weights go
@@ -262,33 +312,14 @@ def train_world(
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
 ) -> FrameModel:  # trained
-    "Train; FileExistsError for a run that was begun unless resumed, FloatingPointError for a bad loss."
-    if not resume and (run.states() or (run.path / "metrics.csv").exists()):
-        raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
-    set_threads(1)
-    learner = WorldLearner(task, config)
-    losses, spent = _restore(learner, run) if resume else ([], {"wall_s": 0.0, "cpu_s": 0.0})
-    seed = seed_int(config.seed, "held out") % 2**32
-    held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
-    bar = progress(total=config.updates, desc=config.model, unit="update")
-    with bar, interrupts_later() as interrupted:
-        bar.update(learner.done)
-        while learner.done < config.updates:
-            _turn(learner, losses, spent)
-            bar.update()
-            done, last = learner.done, learner.done == config.updates
-            if done % config.log_every == 0 or last:
-                row, losses = _row(learner, losses, spent, held), []
-                run.log(**row)
-                log(row)
-            stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
-            if config.checkpoint_every and not last and (stopped or done % config.checkpoint_every == 0):
-                _save(learner, run, losses, spent)
-            if stopped:
-                raise KeyboardInterrupt
-    weights = {f"net.{name}": value for name, value in learner.model.state_dict().items()}
-    run.save_checkpoint(weights, {"updates": learner.done})
-    return learner.model
+    "Train, as `train_updates`; FloatingPointError for a bad loss."
+
+    def begin():
+        learner, seed = WorldLearner(task, config), seed_int(config.seed, "held out") % 2**32
+        held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
+        return learner, partial(_row, held=held)
+
+    return train_updates(run, begin, resume, log)
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #132a6078
 def load_world(
