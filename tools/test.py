@@ -43,7 +43,11 @@ nbs/4_agent/08_training.ipynb
 nbs/experiments/04_rolim.ipynb
 tests/test_packaging.py
 nbs/experiments/05_other_environments.ipynb
+nbs/10_panels/12_training.ipynb
+nbs/10_panels/16_trajectory.ipynb
 nbs/2_encoder/04_multiple_runs.ipynb
+nbs/11_command_line/05_atari.ipynb
+nbs/6_atari/03_agent.ipynb
 nbs/experiments/03_encoders.ipynb
 nbs/3_labyrinth/01_oracles.ipynb
 nbs/experiments/00_labyrinth.ipynb

@@ -200,7 +200,7 @@ class TokensConfig(ActorSettings, WorldSettings):
     world_warmup: int = 1_500
     """Updates of the world model on these."""
     gate: float = 0.9
-    """Share of rewards whose sign is foretold right on new play, from which on the actor learns."""
+    """Share of rewards whose sign is predicted right on new play, from which on the actor learns."""
     epochs: int = 100
     """Turns after that."""
     collect: int = 20
@@ -373,7 +373,7 @@ def model_measures(
     model: TokenModel,  # any
     batch: dict,  # windows with tokens (T, B, …), not learned from
 ) -> dict:  # changed, reward_f1, reward_sign, end_f1: shares 0..1, NaN where there was nothing
-    "How well tokens, rewards and ends are foretold, row by row."
+    "How well tokens, rewards and ends are predicted, row by row."
     real, first = batch["mask"].T, batch["first"].T
     tokens = batch["tokens"].transpose(0, 1)
     said = model.eval().read(tokens, batch["action"].T.where(real, 0), first | ~real)
