@@ -9,6 +9,7 @@ import sysconfig
 import tarfile
 import zipfile
 from email.parser import Parser
+from importlib.metadata import distributions, packages_distributions
 
 import check
 import nb
@@ -107,6 +108,43 @@ def test_every_module_imports_from_another_folder(installed, tmp_path):
 
 def test_console_script_answers(installed, tmp_path):
     assert "usage" in run(installed / "lwm-nb", "--help", cwd=tmp_path).lower()
+
+
+WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {names!r}:
+            raise ImportError(name)
+
+sys.meta_path.insert(0, Missing())
+from lwm_nb.cli import main
+main(["--help"])
+"""
+
+
+def test_console_script_answers_without_the_extras(installed, tmp_path):
+    """`pip install lwm_nb` alone: what only the extras bring is not imported by the program."""
+    settings, here = check.settings(ROOT), {check.normal(d.metadata["Name"]): d for d in distributions()}
+
+    def brought(names, found=()):
+        for name in {check.normal(n) for n in names} & set(here) - set(found):
+            found = {*found, name}
+            needs = [r for r in here[name].requires or () if "extra ==" not in r]
+            found = brought(needs, found)
+        return set(found)
+
+    extras = [r for key in settings if key.endswith("_requirements") for r in settings[key].split()]
+    only = brought(extras) - brought(settings["requirements"].split())
+    packages = packages_distributions()
+    names = {name for name, of in packages.items() if {check.normal(d) for d in of} <= only}
+    assert {"imageio", "stable_baselines3", "vector_quantize_pytorch", "openTSNE", "ale_py"} <= names
+    code = WITHOUT.format(names=names)
+    done = subprocess.run(
+        [installed / "python", "-I", "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert "usage: lwm-nb" in done.stdout, done.stderr[-2000:]
 
 
 PLAY = """from lwm_nb.panels.play import PlayPanel

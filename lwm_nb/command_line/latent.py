@@ -6,11 +6,9 @@ __all__ = ['latent_task', 'LatentGather', 'latent_rows', 'latent_text', 'LatentT
            'Controllers']
 
 # %% ../../nbs/11_command_line/06_latent.ipynb #5b2c166e
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Annotated, Literal
 
 import numpy as np
@@ -21,7 +19,7 @@ from tyro.conf import Positional, arg, subcommand
 from .answers import Flag, check_episodes, row_log, say, what_is_left
 from .studies import Group
 from .training import default_folder
-from .worlds import interval_text
+from .worlds import interval_text, json_object
 from ..foundations.config import config_from_dict
 from ..foundations.rows import Rows
 from ..foundations.run import Run, text_table
@@ -42,12 +40,7 @@ def latent_task(
     "A task; ValueError for an unknown game, or settings that are no JSON object."
     short = {name.split("-")[0].lower(): name for name in RETRO_GAMES}
     short |= {"sonic": "SonicTheHedgehog-Genesis-v0", "airstriker": "Airstriker-Genesis-v0"}
-    try:
-        given = json.loads(settings)
-    except ValueError:
-        given = None
-    if not isinstance(given, dict):
-        raise ValueError(f"settings is {settings!r}: give a JSON object, for example '{{\"segments\": 40}}'")
+    given = json_object(settings, "settings", '{"segments": 40}')
     if game in GAMES:
         task = GameTask(game, settings=given)
         task.make(1)
@@ -328,12 +321,11 @@ class ControllerWatch:
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
         "Play and write the film."
-        from lwm_nb.panels.episodes import save_film, to_png
+        from lwm_nb.panels.episodes import save_pictures
 
         run, film = controller_run(self.folder), self.film or self.folder / "watch.mp4"
         frames = watch_rows(run, self.seed, temperature=self.temperature)
-        rows = [SimpleNamespace(frame=to_png(frame)) for frame in frames]
-        save_film(SimpleNamespace(rows=rows, fps=15), film)
+        save_pictures(frames, film)
         return {"film": film, "rows": len(frames)}, f"{len(frames)} rows: {film}"
 
     def stopped(self) -> str:  # one line

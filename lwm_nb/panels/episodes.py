@@ -2,7 +2,7 @@
 
 # %% auto #0
 __all__ = ['EPISODE_FORMAT', 'OPTIONAL', 'SCALARS', 'Row', 'Episode', 'to_png', 'from_png', 'episode_columns', 'save_episode',
-           'load_episode', 'as_data', 'film_frames', 'save_film']
+           'load_episode', 'as_data', 'film_frames', 'save_film', 'save_pictures']
 
 # %% ../../nbs/10_panels/02_episodes.ipynb #861d519d
 import io
@@ -208,3 +208,13 @@ def save_film(
         write_atomic(path, part.read_bytes())
     finally:
         part.unlink(missing_ok=True)
+
+# %% ../../nbs/10_panels/02_episodes.ipynb #397c9148
+def save_pictures(
+    pictures: np.ndarray,  # (T, H, W, 3) uint8
+    path: str | Path,  # NAME.gif or NAME.mp4
+    fps: float = 15.0,  # pictures a second
+) -> None:
+    "Write pictures as a film, as `save_film`."
+    rows = [Row(np.zeros(0), frame=to_png(picture)) for picture in pictures]
+    save_film(Episode("", 0, [], fps=fps, rows=rows), path)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from ..foundations.plotting import STYLE
-from .episodes import Episode, Row, save_film, to_png
+from .episodes import save_pictures, to_png
 from ..worlds.evaluation import row_features
 from ..worlds.frame_models import RecurrentFrames
 from ..worlds.games import film_strip
@@ -121,8 +121,7 @@ def animate_assets(
     features = row_features(model, one, model.context)[:, 0]
     film = asset_film(model.draw, features, one["obs"][model.context :, 0].numpy())
     if path is not None:
-        rows = [Row(obs=np.zeros(1), frame=to_png(picture)) for picture in asset_rows(film)]
-        save_film(Episode("sprites", 0, [], fps=fps, rows=rows), path)
+        save_pictures(asset_rows(film), path, fps)
     return film
 
 # %% ../../nbs/10_panels/15_sprites.ipynb #1e104376
