@@ -2,11 +2,9 @@
 
 # %% auto #0
 __all__ = ['latent_task', 'LatentGather', 'latent_rows', 'latent_text', 'LatentTrain', 'LatentEval', 'policies_text',
-           'ControllerTrain', 'controller_run', 'ControllerEval', 'watch_rows', 'ControllerWatch', 'Latent',
-           'Controllers']
+           'ControllerTrain', 'ControllerEval', 'watch_rows', 'ControllerWatch', 'Latent', 'Controllers']
 
 # %% ../../nbs/11_command_line/06_latent.ipynb #5b2c166e
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,15 +14,15 @@ import torch
 from fastcore.basics import patch
 from tyro.conf import Positional, arg, subcommand
 
-from .answers import Flag, check_episodes, row_log, say, what_is_left
+from .answers import Flag, check_episodes, what_is_left
 from .studies import Group
 from .training import default_folder
-from .worlds import interval_text, json_object
+from .worlds import interval_text, json_object, run_of_kind, train_and_judge
 from ..foundations.config import config_from_dict
 from ..foundations.rows import Rows
 from ..foundations.run import Run, text_table
 from ..foundations.seeding import torch_generator
-from ..foundations.studies import judge_run, read_run, train_run
+from ..foundations.studies import judge_run, read_run
 from ..foundations.tasks import find_trainer
 from ..latent.controller_runs import CONTROLLER_PRESETS, ControllerConfig, policy_rows, world_of
 from ..latent.retro import RETRO_GAMES, RetroTask
@@ -139,14 +137,7 @@ class LatentTrain:
 @patch
 def run(self: LatentTrain) -> tuple[dict, str]:  # for a program, for a person
     "Train and judge; raises as `train_run`."
-    (task, config, folder), trainer = self.parts(), find_trainer("latent")
-    say(f"{trainer.method(task, config)}, {task.label}, seed {config.seed}: run folder {folder}")
-    began = time.perf_counter()
-    run = train_run(folder, task, trainer, config, log=row_log(folder, False, trainer.counter))
-    judge_run(run)
-    minutes, rows = (time.perf_counter() - began) / 60, latent_rows(run)
-    text = f"{latent_text(rows)}\nrun folder: {folder} ({minutes:.1f} minutes)"
-    return {"run": folder, "minutes": minutes, "evaluation": rows}, text
+    return train_and_judge(self, "latent", lambda run: latent_rows(judge_run(run)), latent_text)
 
 
 @patch
@@ -166,9 +157,7 @@ class LatentEval:
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
         "Judge; ValueError for a run of another kind."
-        run = Run.load(self.folder)
-        if run.kind != "latent":
-            raise ValueError(f"{self.folder} holds a run of kind {run.kind!r}, not a latent world model")
+        run = run_of_kind(self.folder, "latent", "a latent world model")
         read_run(run)
         rows = latent_rows(judge_run(run))
         return {"run": self.folder, "evaluation": rows}, latent_text(rows)
@@ -223,14 +212,8 @@ class ControllerTrain:
 def run(self: ControllerTrain) -> tuple[dict, str]:  # for a program, for a person
     "Train and judge; raises as `train_run`."
     check_episodes(self.episodes)
-    (task, config, folder), trainer = self.parts(), find_trainer("controller")
-    say(f"{trainer.method(task, config)}, {task.label}, seed {config.seed}: run folder {folder}")
-    began = time.perf_counter()
-    run = train_run(folder, task, trainer, config, log=row_log(folder, False, trainer.counter))
-    judge_run(run, episodes=self.episodes)
-    minutes, rows = (time.perf_counter() - began) / 60, policy_rows(run)
-    text = f"{policies_text(rows)}\nrun folder: {folder} ({minutes:.1f} minutes)"
-    return {"run": folder, "minutes": minutes, "evaluation": rows}, text
+    judged = lambda run: policy_rows(judge_run(run, episodes=self.episodes))
+    return train_and_judge(self, "controller", judged, policies_text)
 
 
 @patch
@@ -239,16 +222,6 @@ def stopped(self: ControllerTrain) -> str:  # one line
     return "Stopped. A controller cannot be resumed: train it again in another folder."
 
 # %% ../../nbs/11_command_line/06_latent.ipynb #d0c6c0b0
-def controller_run(
-    folder: Path,  # of a run
-) -> Run:  # of a controller
-    "A run; ValueError for one of another kind."
-    run = Run.load(folder)
-    if run.kind != "controller":
-        raise ValueError(f"{folder} holds a run of kind {run.kind!r}, not a controller")
-    return run
-
-
 @dataclass(frozen=True)
 class ControllerEval:
     "Play held-out episodes with a trained controller again."
@@ -263,7 +236,7 @@ class ControllerEval:
     def run(self) -> tuple[dict, str]:  # for a program, for a person
         "Play; ValueError for a run of another kind."
         check_episodes(self.episodes)
-        run = controller_run(self.folder)
+        run = run_of_kind(self.folder, "controller", "a controller")
         rows = policy_rows(judge_run(run, episodes=self.episodes))
         return {"run": self.folder, "evaluation": rows}, policies_text(rows)
 
@@ -323,7 +296,10 @@ class ControllerWatch:
         "Play and write the film."
         from lwm_nb.panels.episodes import save_pictures
 
-        run, film = controller_run(self.folder), self.film or self.folder / "watch.mp4"
+        run, film = (
+            run_of_kind(self.folder, "controller", "a controller"),
+            self.film or self.folder / "watch.mp4",
+        )
         frames = watch_rows(run, self.seed, temperature=self.temperature)
         save_pictures(frames, film)
         return {"film": film, "rows": len(frames)}, f"{len(frames)} rows: {film}"
