@@ -4,8 +4,18 @@
 __all__ = ['cell_after', 'TelevisionLabyrinths', 'Arrival', 'Bonus', 'NewCells', 'Information', 'RewardFilter', 'RandomNetwork',
            'PaidLabyrinths']
 
-# %% ../../nbs/7_worlds/17_bonuses.ipynb #12b59ce4
-#| export
+# %% ../../nbs/7_worlds/17_bonuses.ipynb #63330b31
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorWrapper
+from torch import nn
+
+from ..foundations.seeding import seed_int
+from ..labyrinth.env import MOVES, LabyrinthVectorEnv, compiled, next_below
+from .interface import index_state
+from .posterior import Posterior
 
 # %% ../../nbs/7_worlds/17_bonuses.ipynb #371d0d24
 def cell_after(
