@@ -178,22 +178,23 @@ def read_run(
     "What a run was made with; ValueError for a folder that no trainer of ours made."
     try:
         trainer = find_trainer(run.kind)
-        stored = dict(run.config["task"])
-        task = config_from_dict(find_task(stored.pop("name")), stored)
-        return trainer, task, config_from_dict(trainer.config, run.config["settings"])
+        return trainer, *read_kind(run, run.kind, trainer.config)
     except (ValueError, KeyError, TypeError) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else error
         raise ValueError(f"{run.path} holds a run of kind {run.kind!r} that cannot be used: {why}") from None
 
 
 def read_kind(
-    run: Run,  # of a trainer that is registered
+    run: Run,  # of any task
     kind: str,  # that it has to have
+    config: type,  # dataclass of its settings
 ) -> tuple[Any, Any]:  # task, settings
     "What a run of one kind was made with; ValueError for a run of another kind."
     if run.kind != kind:
         raise ValueError(f"{run.path} holds a run of kind {run.kind!r}, not {kind!r}: choose another folder")
-    return read_run(run)[1:]
+    stored = dict(run.config["task"])
+    task = config_from_dict(find_task(stored.pop("name")), stored)
+    return task, config_from_dict(config, run.config["settings"])
 
 # %% ../../nbs/0_foundations/12_studies.ipynb #5c4b4f2f
 def _train(run, trainer, task, config, resume, log):

@@ -375,7 +375,7 @@ def load_latent(
     name: str = "last",  # of the checkpoint
 ) -> LatentWorldModel:  # trained
     "The model of a stored run; ValueError for a run of another kind."
-    model = make_latent(*read_kind(run, "latent"))
+    model = make_latent(*read_kind(run, "latent", LatentConfig))
     tensors, _ = run.load_checkpoint(name)
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()

@@ -80,6 +80,26 @@ def tables(self: TokenModel) -> tuple[torch.Tensor, torch.Tensor]:  # (codes, D)
         before = before + torch.cat([ago, torch.zeros_like(ago[:1])])
     return now, before
 
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmclock0
+@patch
+def clocks(
+    self: TokenModel,
+    action: torch.Tensor,  # that led to each row (B, T)
+    before: torch.Tensor,  # tokens of the frames before (B, T, slots)
+) -> torch.Tensor:  # (T · (slots + 1),), or angles (B, heads, T · (slots + 1), d / 2)
+    "What the places of whole sequences are turned by: the number of their frame."
+    return torch.arange(action.shape[1], device=action.device).repeat_interleave(self.slots + 1)
+
+
+@patch
+def clock(
+    self: TokenModel,
+    state: dict,  # before a row
+    action: torch.Tensor,  # that leads to it (B,)
+) -> torch.Tensor:  # (B,), or angles (B, heads, d / 2)
+    "What the places of the next row are turned by."
+    return state["frame"] + 1
+
 # %% ../../nbs/9_tokens/03_token_model.ipynb #7714c68a
 @patch
 def write(
@@ -110,26 +130,6 @@ def read(
     mask = place_mask(frame_mask(first.cumsum(1), self.window), self.slots + 1, self.in_order)
     clock = self.clocks(action.masked_fill(first, self.num_actions), ago)
     return self.transformer(x, clock, mask)[0].unflatten(1, (rows, self.slots + 1))
-
-
-@patch
-def clocks(
-    self: TokenModel,
-    action: torch.Tensor,  # that led to each row (B, T)
-    before: torch.Tensor,  # tokens of the frames before (B, T, slots)
-) -> torch.Tensor:  # (T · (slots + 1),), or angles (B, heads, T · (slots + 1), d / 2)
-    "What the places of whole sequences are turned by: the number of their frame."
-    return torch.arange(action.shape[1], device=action.device).repeat_interleave(self.slots + 1)
-
-
-@patch
-def clock(
-    self: TokenModel,
-    state: dict,  # before a row
-    action: torch.Tensor,  # that leads to it (B,)
-) -> torch.Tensor:  # (B,), or angles (B, heads, d / 2)
-    "What the places of the next row are turned by."
-    return state["frame"] + 1
 
 
 @patch

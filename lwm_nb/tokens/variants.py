@@ -168,7 +168,7 @@ class _Recurrent:
             said.append(row)
         return torch.stack(said, 1)
 
-
+# %% ../../nbs/9_tokens/05_variants.ipynb #v5cells1
 class CellsInOrder(_Recurrent, TokenModel):
     "A token model with closed-form continuous-time cells, token by token."
 
@@ -193,7 +193,7 @@ class CellsInOrder(_Recurrent, TokenModel):
         tokens = torch.stack(tokens, 1)
         return tokens, said, {"hidden": hidden, "tokens": tokens}
 
-
+# %% ../../nbs/9_tokens/05_variants.ipynb #v5cells2
 class CellsAtOnce(_Recurrent, AtOnceModel):
     "A token model with closed-form continuous-time cells, one step of time a frame."
 

@@ -328,7 +328,7 @@ def load_world(
     name: str = "last",  # of the checkpoint
 ) -> FrameModel:  # trained
     "The model of a stored run; ValueError for a run of another kind."
-    model = make_model(*read_kind(run, "world-model"))
+    model = make_model(*read_kind(run, "world-model", WorldConfig))
     tensors, _ = run.load_checkpoint(name)
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()
