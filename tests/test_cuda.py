@@ -13,6 +13,7 @@ from lwm_nb.encoder.training import EncoderConfig, train_encoder
 from lwm_nb.foundations.studies import resume_run, train_run
 from lwm_nb.foundations.tasks import find_trainer
 from lwm_nb.labyrinth.task import LabyrinthTask
+from lwm_nb.tokens.trainer import TokensConfig, load_tokens
 from lwm_nb.whitening.losses import LOSSES
 from lwm_nb.worlds.evaluation import dream_forecast
 from lwm_nb.worlds.games import GameTask
@@ -75,6 +76,22 @@ def test_encoder_learns_the_same():
     config = EncoderConfig(updates=20, log_every=20, device="cpu")
     rows = [train_encoder(replace(config, device=device))[1][-1] for device in ("cpu", "cuda")]
     assert rows[0]["loss"] == pytest.approx(rows[1]["loss"], rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"reader": "at once", "tokenizer_loss": "perceptual", "value_head": 0.1}]
+)
+def test_tokens_are_trained_and_loaded(settings):
+    """All phases on the card; the run is loaded on the processor, and plays."""
+    small = dict(warmup=12, tokenizer_updates=4, world_warmup=4, epochs=2, collect=4, world_updates=2)
+    small |= dict(actor_updates=1, rollouts=16, horizon=4, gate=0.0, width=32, heads=2, hidden=16)
+    config = TokensConfig(**small, eval_every=1, eval_episodes=8, device="cuda", **settings)
+    with tempfile.TemporaryDirectory() as folder:
+        run = train_run(f"{folder}/run", GameTask("catch"), find_trainer("tokens"), config)
+        learner = load_tokens(run)
+        assert learner.model.device.type == "cpu" and learner.actor.done == 1
+        assert np.isfinite(run.metrics().token_loss.iloc[-1])
+        assert learner.judge(8, 0).returns.shape == (8,)
 
 
 def test_agent_is_stopped_and_resumed():

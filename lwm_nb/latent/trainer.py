@@ -26,7 +26,8 @@ from lwm_nb.foundations.seeding import (
     set_threads,
     torch_generator,
 )
-from ..foundations.tasks import Metric, Result, find_task, register_trainer
+from ..foundations.studies import read_kind
+from ..foundations.tasks import Metric, Result, register_trainer
 from .evaluation import judge_codes, whole_episodes
 from .joint import LatentWorldModel, check_alive
 from .retro import StickyRandom
@@ -374,11 +375,7 @@ def load_latent(
     name: str = "last",  # of the checkpoint
 ) -> LatentWorldModel:  # trained
     "The model of a stored run; ValueError for a run of another kind."
-    if run.kind != "latent":
-        raise ValueError(f"{run.path} holds a run of kind {run.kind!r}, not a latent world model")
-    stored = dict(run.config["task"])
-    task = config_from_dict(find_task(stored.pop("name")), stored)
-    model = make_latent(task, config_from_dict(LatentConfig, run.config["settings"]))
+    model = make_latent(*read_kind(run, "latent", LatentConfig))
     tensors, _ = run.load_checkpoint(name)
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()

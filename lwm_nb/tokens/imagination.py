@@ -82,16 +82,17 @@ class ActorPolicy:
     def begin(self, env):
         "Forget everything."
         self.dice = torch_generator(self.seed, "actor policy")
-        self.hidden = torch.zeros(env.num_envs, self.actor.hidden)
+        self.place = self.actor.heads.weight.device
+        self.hidden = torch.zeros(env.num_envs, self.actor.hidden, device=self.place)
         self.action = torch.zeros(env.num_envs, dtype=torch.long)
 
     @torch.no_grad()
     def act(self, obs, reward, first):
         "Draw actions."
-        seen = self.show(torch.from_numpy(np.ascontiguousarray(obs)))
-        first = torch.from_numpy(np.array(first))
-        odds, _, states = self.actor(seen[None], self.action[None], first[None], self.hidden)
-        self.hidden = states[0]
+        seen = self.show(torch.from_numpy(np.ascontiguousarray(obs)).to(self.place))
+        first, action = (x.to(self.place) for x in (torch.from_numpy(np.array(first)), self.action))
+        odds, _, states = self.actor(seen[None], action[None], first[None], self.hidden)
+        self.hidden, odds = states[0], odds.cpu()
         self.action = odds[0].argmax(-1)
         if self.temperature:
             chance = (odds[0] / self.temperature).softmax(-1)
@@ -134,7 +135,7 @@ def roll_out(
 ) -> tuple[Rollout, tuple]:  # what happened; a start from which it goes on
     "Act and imagine."
     state, obs, before, first, hidden = start
-    kept, alive = [], torch.ones(len(before), dtype=torch.bool)
+    kept, alive = [], torch.ones_like(first)
     begun = hidden
     for t in range(steps + 1):
         odds, value, states = actor(obs[None], before[None], first[None], hidden)
@@ -142,7 +143,7 @@ def roll_out(
         if t == steps:
             kept.append(row)
             break
-        action = torch.multinomial(odds[0].exp(), 1, generator=generator)[:, 0]
+        action = torch.multinomial(odds[0].exp().cpu(), 1, generator=generator)[:, 0].to(first.device)
         state, found = model.imagine(state, action, generator)
         row |= {"action": action, "log_prob": odds[0].gather(1, action[:, None])[:, 0], "counts": alive}
         kept.append(row | {"reward": found.reward, "terminated": found.terminated})

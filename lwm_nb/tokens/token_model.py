@@ -80,6 +80,26 @@ def tables(self: TokenModel) -> tuple[torch.Tensor, torch.Tensor]:  # (codes, D)
         before = before + torch.cat([ago, torch.zeros_like(ago[:1])])
     return now, before
 
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmclock0
+@patch
+def clocks(
+    self: TokenModel,
+    action: torch.Tensor,  # that led to each row (B, T)
+    before: torch.Tensor,  # tokens of the frames before (B, T, slots)
+) -> torch.Tensor:  # (T · (slots + 1),), or angles (B, heads, T · (slots + 1), d / 2)
+    "What the places of whole sequences are turned by: the number of their frame."
+    return torch.arange(action.shape[1], device=action.device).repeat_interleave(self.slots + 1)
+
+
+@patch
+def clock(
+    self: TokenModel,
+    state: dict,  # before a row
+    action: torch.Tensor,  # that leads to it (B,)
+) -> torch.Tensor:  # (B,), or angles (B, heads, d / 2)
+    "What the places of the next row are turned by."
+    return state["frame"] + 1
+
 # %% ../../nbs/9_tokens/03_token_model.ipynb #7714c68a
 @patch
 def write(
@@ -107,9 +127,9 @@ def read(
     ago = torch.cat([torch.full_like(tokens[:, :1], self.codes), tokens[:, :-1]], 1)
     ago = ago.masked_fill(first[..., None], self.codes)
     x = self.write(tokens, action.masked_fill(first, self.num_actions), ago).flatten(1, 2)
-    number = torch.arange(rows, device=x.device).repeat_interleave(self.slots + 1)
     mask = place_mask(frame_mask(first.cumsum(1), self.window), self.slots + 1, self.in_order)
-    return self.transformer(x, number, mask)[0].unflatten(1, (rows, self.slots + 1))
+    clock = self.clocks(action.masked_fill(first, self.num_actions), ago)
+    return self.transformer(x, clock, mask)[0].unflatten(1, (rows, self.slots + 1))
 
 
 @patch
@@ -178,7 +198,7 @@ def initial(
     number = lambda *shape, value=0: torch.full((num_envs, *shape), value, device=self.device)
     cache = self.slot.weight.new_zeros(num_envs, net.layers, 2, net.heads, past, net.width // net.heads)
     tokens = number(self.slots, value=self.codes)
-    return {"cache": cache, "tokens": tokens, "seen": number(), "frame": number()}
+    return {"cache": cache, "tokens": tokens, "seen": number(), "frame": number(value=-1)}
 
 
 @patch
@@ -204,11 +224,14 @@ def places(
     view = self.in_view(state).expand(-1, -1, n, -1).clone()
     if self.in_order:
         view[..., -n:] &= torch.ones(n, n, dtype=torch.bool, device=x.device).tril()
-    frame = state["frame"][:, None, None].expand(-1, 1, n)
-    said, new = self.transformer(x, frame, view, state["cache"])
+    frame = self.clock(state, action)
+    each = (
+        frame[:, None, None].expand(-1, 1, n) if frame.ndim == 1 else frame[:, :, None].expand(-1, -1, n, -1)
+    )
+    said, new = self.transformer(x, each, view, state["cache"])
     seen = (state["seen"] + 1).clamp(max=self.window - 1)
     cache = torch.cat([state["cache"][:, :, :, :, n:], new], 4)
-    return said, {"cache": cache, "tokens": tokens, "seen": seen, "frame": state["frame"] + 1}
+    return said, {"cache": cache, "tokens": tokens, "seen": seen, "frame": frame}
 
 
 @patch
@@ -241,7 +264,7 @@ def draw(
     "Make a row up, token by token."
     (now, ago), n, past = self.tables(), self.slots + 1, state["cache"].shape[4]
     buffer, view = self.transformer.open_buffer(state["cache"], n), self.in_view(state)[:, 0, 0]
-    view, frame = None if view.all() else view, state["frame"]
+    view, frame = None if view.all() else view, self.clock(state, action)
     before = F.embedding(state["tokens"], ago) + self.slot.weight[:-1]
     x, tokens = self.action(action) + before[:, 0], []
     for k in range(n):
@@ -255,8 +278,7 @@ def draw(
     tokens = torch.stack(tokens, 1)
     seen = (state["seen"] + 1).clamp(max=self.window - 1)
     cache = self.transformer.close_buffer(buffer, past)
-    after = {"cache": cache, "tokens": tokens, "seen": seen, "frame": state["frame"] + 1}
-    return tokens, said, after
+    return tokens, said, {"cache": cache, "tokens": tokens, "seen": seen, "frame": frame}
 
 
 @patch

@@ -229,6 +229,7 @@ class Tokenizer(nn.Module):
         beta: float = 0.25,  # weight of the commitment
         widths: tuple = (),  # of the small networks; (): 256, 128 where local, 32, 64, 128 where overlapping
         scale: float = 255.0,  # what a frame holds where it is full
+        value: bool = False,  # a head that tells returns from the codes of a frame
     ):
         super().__init__()
         if fields not in FIELDS:
@@ -254,6 +255,7 @@ class Tokenizer(nn.Module):
                 Patchwise((inner, *widths[::-1], pixels), self.size, paints=True),
             )
         self.encoder, self.decoder = networks
+        self.value = nn.Linear(self.slots * inner, 1) if value else None
 
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #a549af93
 @patch
@@ -401,11 +403,16 @@ class TokenizerLearner:
         batch: int = 0,  # in a batch; 0: 256 patches, or 64 frames
         lr: float = 4e-3,  # highest learning rate of Adam, falls to 0
         seed: int = 0,  # of the draws
+        returns: torch.Tensor | None = None,  # of each frame (N,), where the tokenizer has a head for them
+        value_weight: float = 0.0,  # of their squared error
     ):
+        if (tokenizer.value is None) != (returns is None):
+            raise ValueError("returns and a tokenizer with a value head go together: give both or neither.")
         self.tokenizer, self.updates, self.lr, self.seed, self.done = tokenizer, updates, lr, seed, 0
+        self.returns, self.value_weight = returns, value_weight
         frames = frames.reshape(-1, *tokenizer.grid)
         self.measure = frame_loss(loss, median_frame(frames) / tokenizer.scale, eye)
-        parts = tokenizer.fields == "local" and loss in ("mse", "l1", "worst")
+        parts = tokenizer.fields == "local" and loss in ("mse", "l1", "worst") and returns is None
         self.frames = distinct_patches(frames, tokenizer.size) if parts else frames
         self.batch = batch or (256 if parts else 64)
         self.optimiser = torch.optim.Adam(tokenizer.parameters(), lr=lr, fused=True)
@@ -417,18 +424,22 @@ def update(self: TokenizerLearner) -> float:  # loss before the step
     tokenizer, dice = self.tokenizer, torch_generator(self.seed, "tokenizer", self.done)
     rate = self.lr * (1 + math.cos(math.pi * self.done / self.updates)) / 2
     self.optimiser.param_groups[0]["lr"] = rate
-    obs = self.frames[torch.randint(len(self.frames), (self.batch,), generator=dice)]
+    which = torch.randint(len(self.frames), (self.batch,), generator=dice)
+    obs = self.frames[which]
     with torch.random.fork_rng(devices=[]):  # codes are revived at random
         torch.manual_seed(dice.initial_seed())
         found = tokenizer.quantiser.train()(tokenizer.vectors(obs, obs.shape[1:]))
     painted = tokenizer.paint(found.vectors, obs.shape[1:])
-    value = self.measure(painted, obs.float() / tokenizer.scale) + found.loss
+    loss = self.measure(painted, obs.float() / tokenizer.scale) + found.loss
+    if self.returns is not None:
+        said = tokenizer.value(found.vectors.flatten(1))[:, 0]
+        loss = loss + self.value_weight * F.mse_loss(said, self.returns[which])
     self.optimiser.zero_grad()
-    value.backward()
+    loss.backward()
     self.optimiser.step()
     tokenizer.quantiser.eval()
     self.done += 1
-    return value.item()
+    return loss.item()
 
 
 def fit_tokenizer(

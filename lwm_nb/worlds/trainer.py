@@ -23,7 +23,8 @@ from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.run import Run
 from ..foundations.seeding import check_seed, resolve_device, seed_int, set_threads
-from ..foundations.tasks import Metric, Result, UniformRandom, find_task, register_trainer
+from ..foundations.studies import read_kind
+from ..foundations.tasks import Metric, Result, UniformRandom, register_trainer
 from lwm_nb.worlds.evaluation import (
     STEPS_AHEAD,
     THINGS,
@@ -327,13 +328,7 @@ def load_world(
     name: str = "last",  # of the checkpoint
 ) -> FrameModel:  # trained
     "The model of a stored run; ValueError for a run of another kind."
-    if run.kind != "world-model":
-        raise ValueError(
-            f"{run.path} holds a run of kind {run.kind!r}, not a world model: choose another folder"
-        )
-    stored = dict(run.config["task"])
-    task = config_from_dict(find_task(stored.pop("name")), stored)
-    model = make_model(task, config_from_dict(WorldConfig, run.config["settings"]))
+    model = make_model(*read_kind(run, "world-model", WorldConfig))
     tensors, _ = run.load_checkpoint(name)
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()
