@@ -4,6 +4,8 @@ PYTHON ?= python3.11
 ARGS ?=
 PY := .venv/bin/python
 STAMP := .venv/.installed-from-constraints
+QUIET := -qq --disable-pip-version-check
+UNUSED := /tests?/|/transformers/|/torch/(testing/_internal|_inductor)/|/(pip|pyglet|debugpy|fontTools|lexers)/
 
 # one thread for each process: what runs side by side are processes (DESIGN: two threads are slower here)
 export OMP_NUM_THREADS ?= 1
@@ -65,8 +67,10 @@ needs-venv:
 $(STAMP): constraints.txt settings.ini setup.py
 	@command -v $(PYTHON) >/dev/null && $(PYTHON) -c '' 2>/dev/null || { echo "$(PYTHON) is missing: install Python 3.11 (Debian: apt-get install python3.11 python3.11-venv)." >&2; exit 1; }
 	@test -x $(PY) || { echo "Making .venv (a few minutes, once) ..."; $(PYTHON) -m venv .venv; }
-	@$(PY) -m pip install -qq --disable-pip-version-check -c constraints.txt setuptools wheel
-	@$(PY) -m pip install -qq --disable-pip-version-check --no-compile -c constraints.txt --no-build-isolation -e ".[dev,atari,minigrid,minari,panels,cluster,tensorboard,retro,controller,tokens]"
-	@# pip compiles on one core, and the packages' own tests (and a hundred language models) with the rest; files for another Python fail, and may
-	@$(PY) -m compileall -qq -j 0 -x '/tests?/|/transformers/models/' .venv/lib || true
+	@$(PY) -m pip install $(QUIET) -c constraints.txt setuptools wheel
+	@# what is pinned needs no search for versions that go together, so it is installed side by side; then all the rest
+	@xargs -P 2 -n 58 $(PY) -m pip install $(QUIET) --no-compile --no-deps --no-build-isolation < constraints.txt
+	@$(PY) -m pip install $(QUIET) --no-compile -c constraints.txt --no-build-isolation -e ".[dev,atari,minigrid,minari,panels,cluster,tensorboard,retro,controller,tokens]"
+	@# pip compiles on one core, and the packages' own tests (and much that nobody imports) with the rest; files for another Python fail, and may
+	@$(PY) -m compileall -qq -j 0 -x '$(UNUSED)' .venv/lib || true
 	@touch $@

@@ -116,6 +116,19 @@ def test_keys_move_the_agent_and_the_bars(played):
     screenshot(played.page, "play")
 
 
+def test_pictures_come_another_way_where_the_decoder_fails(played):
+    """As it happened once on a machine under load: the step is drawn all the same, with the right pixels."""
+    played.restart()
+    played.press("ArrowLeft")
+    right = played.picture()
+    played.restart()
+    fails = "() => Promise.reject(new Error('no memory'))"
+    played.page.evaluate(f"() => {{ window.whole = createImageBitmap; createImageBitmap = {fails}; }}")
+    played.press("ArrowLeft")
+    assert played.picture() == right and played.state("step") == "1"
+    played.page.evaluate("() => { createImageBitmap = window.whole; }")
+
+
 def test_fog_path_and_heat_map_change_the_picture(played):
     played.restart()
     played.press("a")

@@ -1,5 +1,7 @@
 """tools/site_builder.py: broken links are found, pages stand in reading order, parameters are explained."""
 
+import json
+
 import site_builder as site
 from check import find
 from notebook import ROOT
@@ -33,6 +35,20 @@ def test_links_to_notebooks_become_links_to_pages(tmp_path):
     assert (tmp_path / "a.html").read_text() == expected
 
 
+def test_pictures_come_back_and_headings_lose_the_marks_of_code(tmp_path):
+    (tmp_path / "docs").mkdir()
+    heading = {"cell_type": "markdown", "source": ["## `train`\n", "`kept`"]}
+    shown = {"cell_type": "code", "source": [], "outputs": [{"data": {"image/png": ["aGVs\n", "bG8=\n"]}}]}
+    (tmp_path / "docs" / "a.ipynb").write_text(json.dumps({"cells": [heading, shown, shown]}))
+    pictures = site.lighten(tmp_path / "docs")
+    cells = json.loads((tmp_path / "docs" / "a.ipynb").read_text())["cells"]
+    assert cells[0]["source"] == ["## train\n", "`kept`"] and list(pictures.values()) == ["aGVs\nbG8="] * 2
+    names = [cell["outputs"][0]["data"]["image/png"] for cell in cells[1:]]
+    write(tmp_path, a=f'<img src="data:image/png;base64,{names[1]}"> PICTURE00007')
+    site.link_to_pages(tmp_path, pictures)
+    assert (tmp_path / "a.html").read_text() == '<img src="data:image/png;base64,aGVs\nbG8="> PICTURE00007'
+
+
 def test_navigation_follows_the_reading_order():
     books = find(ROOT)
     lines = site.navigation(books).splitlines()
@@ -45,6 +61,13 @@ def test_navigation_follows_the_reading_order():
 def test_an_entry_says_what_each_parameter_means():
     from lwm_nb.foundations.seeding import check_seed
 
-    text = site.entry(check_seed)
+    text = site.entry(check_seed, "check_seed")
     assert text.startswith("### check_seed") and "| `seed` |" in text and "an integer from 0 to" in text
     assert "| result |" in text
+
+
+def test_the_page_of_parameters_has_every_exported_name(tmp_path):
+    """Methods that `@patch` adds stand under their class; imports all modules, as the site does."""
+    text = site.api_page(find(ROOT))
+    assert "### Run.create\n" in text and "### PlaySession.shown\n" in text
+    assert text.count("\n### ") >= 900

@@ -18,8 +18,16 @@ def title(cells):
     return next((line.removeprefix("# ").strip() for line in lines if line.startswith("# ")), "")
 
 
+def owner(node):
+    """Class, with a dot, that `@patch` gives this function to; '' for a function of its own."""
+    marks = [mark.func if isinstance(mark, ast.Call) else mark for mark in node.decorator_list]
+    if isinstance(node, ast.ClassDef) or not any(ast.unparse(mark) == "patch" for mark in marks):
+        return ""
+    return ast.unparse(node.args.args[0].annotation) + "."
+
+
 def exported(cells):
-    """Public functions and classes of the exported cells: (name, first sentence of the docstring)."""
+    """Public functions, classes and patched methods: (name, first sentence of the docstring)."""
     for cell in cells:
         text = source(cell)
         if cell["cell_type"] != "code" or not re.match(r"\s*#\s*\|\s*export\b", text):
@@ -27,7 +35,10 @@ def exported(cells):
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 said = " ".join((ast.get_docstring(node) or "").split())
-                yield node.name, re.split(r"(?<=[.;:]) ", said)[0].rstrip(".;:").replace("|", "\\|")
+                yield (
+                    owner(node) + node.name,
+                    re.split(r"(?<=[.;:]) ", said)[0].rstrip(".;:").replace("|", "\\|"),
+                )
 
 
 def module(cells):

@@ -4,11 +4,14 @@ import platform
 import sys
 import tempfile
 import time
+from functools import cache
 
 import torch
 
 import lwm_nb.agent.trainer  # noqa: F401 - registers it
 from lwm_nb.agent.config import make_config
+from lwm_nb.atari.agent import PIXEL_PRESETS, TASK_SETTINGS, PixelConfig, training_costs
+from lwm_nb.atari.frames import AtariTask
 from lwm_nb.encoder.training import EncoderConfig, EncoderLearner, ImageTask
 from lwm_nb.foundations.seeding import set_threads
 from lwm_nb.foundations.studies import train_run
@@ -54,6 +57,16 @@ def agent(device):
         return 1000 * (time.perf_counter() - start) / 20
 
 
+@cache
+def atari(preset, device):
+    """Milliseconds of the parts of a training on Atari, and of 1,000 frames of its whole loop."""
+    config = PixelConfig(**PIXEL_PRESETS[preset] | {"device": device})
+    task = AtariTask(**TASK_SETTINGS.get(("atari", preset), {}))
+    costs = training_costs(config, task.make(config.num_envs), 1 if device == "cpu" else 5)
+    parts = {part: 1000 * costs[part] for part in ("actor", "update", "encoder", "surprise")}
+    return parts | {"1,000 frames": 1e6 / 4 / costs["steps/s"]}
+
+
 def main():
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device here: this script compares it with the processor.")
@@ -64,10 +77,13 @@ def main():
         for name in ("pong", "deconvolve", "spatial", "asset", "frame")
     }
     rows |= {"encoder": encoder, "agent, 1,000 frames": agent}
-    print(f"{'ms':24s} {'cpu':>9s} {'cuda':>9s} {'ratio':>6s}")
+    for preset in ("laptop", "paper"):
+        for part in ("actor", "update", "encoder", "surprise", "1,000 frames"):
+            rows[f"Atari {preset}, {part}"] = lambda d, at=(preset, part): atari(at[0], d)[at[1]]
+    print(f"{'ms':28s} {'cpu':>9s} {'cuda':>9s} {'ratio':>6s}")
     for name, one in rows.items():
         cpu, cuda = one("cpu"), one("cuda")
-        print(f"{name:24s} {cpu:9.1f} {cuda:9.1f} {cpu / cuda:6.1f}", flush=True)
+        print(f"{name:28s} {cpu:9.1f} {cuda:9.1f} {cpu / cuda:6.1f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ Nothing is executed. Every link inside the site is checked; a broken one fails t
 
 import importlib
 import inspect
+import json
 import os
 import posixpath
 import re
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from html.parser import HTMLParser
+from operator import attrgetter
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +23,7 @@ from fastcore.docments import docments
 from functions import FUNCTIONS, exported, functions_page, module, title
 from notebook import NBS, ROOT, read
 
+PICTURES = {"image/png", "image/jpeg", "image/gif"}
 CONFIG = """\
 site_name: lwm_nb
 site_description: The workbook for latent world models and intrinsic motivation
@@ -53,13 +56,14 @@ def api_page(books):
         if names:
             blocks.append(f"## lwm_nb.{name}\n\n[{title(cells)}]({path.relative_to(NBS).as_posix()})\n")
             found = importlib.import_module(f"lwm_nb.{name}")
-            blocks += [entry(getattr(found, f)) for f in names]
+            blocks += [entry(attrgetter(f)(found), f) for f in names]
     return "\n".join(blocks)
 
 
-def entry(thing):
-    """One function or class: docstring, parameters, result."""
-    text = f"### {thing.__name__}\n\n{inspect.getdoc(thing) or ''}\n"
+def entry(thing, name):
+    """One function, class or method: docstring, parameters, result."""
+    text = f"### {name}\n\n{inspect.getdoc(thing) or ''}\n"
+    thing = thing.fget if isinstance(thing, property) else thing
     rows = []
     for name, facts in docments(thing, full=True, returns=True).items():
         said = (facts.docment or "").replace("|", "\\|").replace("\n", " ")
@@ -130,11 +134,33 @@ def broken_links(site):
                     yield page, link
 
 
-def link_to_pages(site):
-    """Notebooks link to notebooks; in the site the page stands where the notebook was."""
+def lighten(docs):
+    """Put a short name (itself base64) where a picture was, and give the pictures by name.
+
+    mkdocs reads each page several times. Marks of code leave the headings: the contents would lack the words.
+    """
+    pictures = {}
+    for path in docs.rglob("*.ipynb"):
+        book = json.loads(path.read_text(encoding="utf-8"))
+        for cell in book["cells"]:
+            if cell["cell_type"] == "markdown":
+                lines = "".join(cell["source"]).splitlines(keepends=True)
+                cell["source"] = [line.replace("`", "") if line.startswith("#") else line for line in lines]
+            for output in cell.get("outputs", []):
+                for kind in PICTURES & set(output.get("data", {})):
+                    name = f"PICTURE{len(pictures):05d}"
+                    pictures[name] = "".join(output["data"][kind]).strip()
+                    output["data"][kind] = name
+        path.write_text(json.dumps(book), encoding="utf-8")
+    return pictures
+
+
+def link_to_pages(site, pictures=None):
+    """Notebooks link to notebooks, in the site the page stands where the notebook was; pictures come back."""
     for path in site.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         new = re.sub(r'(href="(?![a-z]+:)[^"#]+)\.(?:ipynb|md)(#[^"]*)?"', r'\1.html\2"', text)
+        new = re.sub(r"PICTURE\d{5}", lambda name: (pictures or {}).get(name[0], name[0]), new)
         if new != text:
             path.write_text(new, encoding="utf-8")
 
@@ -148,6 +174,7 @@ def build(site):
         shutil.copytree(NBS, docs, ignore=ignored)
         (docs / Path(FUNCTIONS).name).write_text(functions_page(ROOT, books), encoding="utf-8")
         (docs / "api.md").write_text(api_page(books), encoding="utf-8")
+        pictures = lighten(docs)
         config = Path(tmp) / "mkdocs.yml"
         config.write_text(
             CONFIG.format(docs=docs, site=site.resolve(), nav=navigation(books)), encoding="utf-8"
@@ -163,7 +190,7 @@ def build(site):
         done = subprocess.run(command, cwd=tmp, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"})
     if done.returncode:
         return done.returncode
-    link_to_pages(site)
+    link_to_pages(site, pictures)
     broken = list(broken_links(site))
     for page, link in broken:
         print(f"{page}: {link} leads nowhere: mend the link in the notebook", file=sys.stderr)

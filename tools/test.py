@@ -1,6 +1,7 @@
 """All tests: `make test`; `make check` is the first part alone."""
 
 import argparse
+import gc
 import importlib
 import multiprocessing
 import os
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from check import TEST_FLAGS, find
 from chromium import install_chromium, last_line
+from spares import keep_spares
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -66,10 +68,20 @@ def checks():
     return not any([subprocess.run(command, cwd=ROOT).returncode for command in CHECKS])
 
 
+def draw_figures_once():
+    """A figure that a cell shows is drawn once and small; matplotlib would draw it three times, and large."""
+    from matplotlib import pyplot
+    from matplotlib_inline.config import InlineBackend
+
+    pyplot._draw_all_if_interactive = lambda: None  # after each cell, before the figure is made a picture
+    InlineBackend.instance().print_figure_kwargs = {"bbox_inches": None, "dpi": 40}
+
+
 def run_notebook(path):
     """Whether all cells of a notebook run, as `nbdev_test` runs them."""
     from nbdev.test import test_nb
 
+    draw_figures_once()
     return test_nb(path, skip_flags=TEST_FLAGS, basepath=ROOT)[0]
 
 
@@ -108,6 +120,7 @@ def do_job(function, argument, log, answer):
     sys.modules["__main__"] = types.ModuleType("__main__")  # what a job spawns has no use for this file
     for stream in (1, 2):
         os.dup2(log.fileno(), stream)
+    keep_spares()
     passed, before = False, cpu_seconds()
     try:
         passed = bool(function(argument))
@@ -163,6 +176,8 @@ def run(part):
     """Names of what failed in the notebooks, the tests or both."""
     for name in WARM:
         importlib.import_module(name)
+    gc.collect()
+    gc.freeze()  # what the jobs share is not looked through, and so not copied, by each of them
     # one more than cores: the tests in the browser wait half of their time
     failed, output = run_jobs(jobs_of(part), (os.cpu_count() or 1) + 1)
     for line in re.findall(r"^SKIPPED .*", output, re.MULTILINE):

@@ -10,7 +10,6 @@ from dataclasses import replace
 import gymnasium
 import numpy as np
 import torch
-from sklearn.decomposition import PCA
 
 from .encoder import FrameEncoderConfig, FrameSet, train_frame_encoder
 from .frames import AtariTask, AtariVectorEnv
@@ -61,6 +60,8 @@ def make_view(
     if name == "pixels":
         return pixel_blocks
     if name == "pca":
+        from sklearn.decomposition import PCA  # here: scikit-learn takes a second
+
         size = min(config.embedding_size, len(data.frames) - 1)
         flat = data.frames[:: -(-len(data.frames) // 4_000)].reshape(-1, data.frames[0].size)
         model = PCA(size, svd_solver="randomized", random_state=config.seed).fit(flat.astype(np.float32))

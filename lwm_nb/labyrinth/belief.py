@@ -312,7 +312,7 @@ def _look_up(doors, count, here, width, size, words, offset, move, action):
         action[i] = move[offset[k] + rank]
     return -1
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #4daef4f2
 class BayesOptimal(MapPolicy):
     "The explorer that no other can beat on average: exact for 2×2 to 5×5 mazes without braid."
 
@@ -379,7 +379,7 @@ def _walk(passages, begin, maze, cells, key, offset, move, epsilon, size, steps)
                     right[cell] += chance * steps[after, to]
         steps[i] = np.linalg.solve(system, right)
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #ab91739e
 def expected_steps(
     size: int,  # cells along one side n, 2..4
     epsilon: float,  # share of uniformly random actions, 0..1; at 1 this is the uniform random policy

@@ -48,7 +48,7 @@ def _follow(first, bits, executed, doors, count, here, width):
         doors[i, here[i]] = bits[i]
         count[i, here[i]] += 1
 
-
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #17203659
 class MapPolicy:
     "Base of the policies that draw a map: a subclass says in `choose` what to do with it."
 
@@ -63,11 +63,10 @@ class MapPolicy:
         env,  # vector environment of labyrinths
     ):
         "Empty maps for all labyrinths; `ValueError` where observations are noisy."
-        self.rng = numpy_generator(self.seed, "ties", type(self).__name__)
+        who = type(self).__name__
         if env.obs_noise > 0:
-            raise ValueError(
-                f"obs_noise is {env.obs_noise}: {type(self).__name__} believes what it sees, use obs_noise=0."
-            )
+            raise ValueError(f"obs_noise is {env.obs_noise}: {who} believes what it sees, use obs_noise=0.")
+        self.rng = numpy_generator(self.seed, "ties", who)
         self.width = 2 * env.size - 1
         self.doors = np.zeros((env.num_envs, self.width**2), np.int8)
         self.count = np.zeros((env.num_envs, self.width**2), np.int32)
