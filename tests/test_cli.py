@@ -265,7 +265,7 @@ def test_interrupted_study_stops_all_its_processes(tmp_path):
     assert Run.load(folder / "DQN-s0").status == "interrupted"
     assert not list(folder.glob("DQN-s1")), "what waited was not begun"
     with pytest.raises(ProcessLookupError):
-        for _ in range(200):  # the last helper of multiprocessing ends a moment later
+        for _ in range(1200):  # the last helper of multiprocessing ends a moment later
             os.killpg(process.pid, 0)
             time.sleep(0.05)
 
