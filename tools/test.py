@@ -20,7 +20,6 @@ from pathlib import Path
 
 from check import TEST_FLAGS, find
 from chromium import install_chromium, last_line
-from spares import keep_spares
 
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -120,7 +119,6 @@ def do_job(function, argument, log, answer):
     sys.modules["__main__"] = types.ModuleType("__main__")  # what a job spawns has no use for this file
     for stream in (1, 2):
         os.dup2(log.fileno(), stream)
-    keep_spares()
     passed, before = False, cpu_seconds()
     try:
         passed = bool(function(argument))
