@@ -65,7 +65,7 @@ class Agent:
         view, net, model = self.make()
         self.view, self.obs_dim = view.to(self.device), view.features
         self.net, self.model = net.to(self.device), model and model.to(self.device)
-        self.norm = ErrorNorm(config.ri_momentum, clamp=config.ri_clamp)
+        self.norm = ErrorNorm(config.ri_momentum, clamp=config.ri_clamp, scale=config.ri_scale)
 
     def make(self):
         "What the world model sees of an observation, the Q-network, and the world model or None."
@@ -104,7 +104,7 @@ def perceive(
 ) -> torch.Tensor:  # rescaled action values: (N, num_actions)
     "Advance both memories by one row; `surprise` and `intrinsic_reward` then say how surprising it was."
     obs = torch.as_tensor(obs, device=self.device)
-    reward = torch.as_tensor(reward, device=self.device).float()
+    reward = torch.as_tensor(reward, device=self.device).float() * self.config.reward_scale
     first = torch.as_tensor(first, device=self.device)
     action = torch.as_tensor(self.last_action, device=self.device)
     forget = not self.config.official_no_forget
@@ -121,7 +121,7 @@ def _surprise(self: Agent, seen, action, first, forget):
     prediction, states = self.model(*before, self.model_hidden, forget=forget)
     counted = torch.ones_like(first) if self.config.official_reset_surprise else ~first
     self.surprise = (seen - prediction[0]).square().mean(1) * counted
-    self.intrinsic_reward = self.config.ri_scale * self.norm.reward(self.surprise, counted)
+    self.intrinsic_reward = self.norm.reward(self.surprise, counted)
     self.last_obs, self.last_first, self.model_hidden = seen, first, states[0]
     return self.intrinsic_reward
 
@@ -202,7 +202,7 @@ def load(
         if network is not None:
             part = {k.removeprefix(f"{name}."): v for k, v in tensors.items() if k.startswith(f"{name}.")}
             network.load_state_dict(part)
-    self.norm = ErrorNorm(**meta["norm"])
+    self.norm = ErrorNorm(**{"scale": self.config.ri_scale} | meta["norm"])  # older ones do not say it
 
 # %% ../../nbs/4_agent/06_agent.ipynb #9330b88d
 def load_agent(

@@ -12,7 +12,7 @@ from ..foundations.config import config_from_dict
 # %% ../../nbs/4_agent/05_config.ipynb #c0589a8c
 POSITIVE = (
     "frames num_envs hidden_size obs_features unroll batch_size learn_every updates lr adam_eps "
-    "eps_frames replay stride log_every checkpoint_gb model_lr model_every"
+    "eps_frames replay stride log_every checkpoint_gb model_lr model_every ri_final reward_scale"
 ).split()
 SHARES = "gamma lam target_tau eps_start eps_final eps_most ri_momentum importance".split()
 NOT_NEGATIVE = (
@@ -48,7 +48,7 @@ def check_config(
 # %% ../../nbs/4_agent/05_config.ipynb #6860de30
 @dataclass(frozen=True)
 class ReturnConfig:
-    "Settings of returns, draws and surprise that the paper has on Atari; the defaults leave them out."
+    "Settings of returns, draws, reward and surprise that the defaults leave out."
 
     n_step: int = 0
     """Steps after which a return ends in a bootstrap; 0: where the sequence ends. λ = 1: n-step returns."""
@@ -58,6 +58,10 @@ class ReturnConfig:
     """Exponent of the weights in the loss that make up for unequal chances of being drawn."""
     ri_clamp: float = 0.0
     """Most that it may be, in standard deviations of surprise; 0: any number."""
+    ri_final: float = 1.0
+    """What is left of `ri_scale` in the last third of the run; it falls from the first quarter on."""
+    reward_scale: float = 1.0
+    """Factor on the reward of the task, for learning and as an input; what is reported has none."""
 
 # %% ../../nbs/4_agent/05_config.ipynb #82b3bfd4
 @dataclass(frozen=True)
@@ -179,8 +183,8 @@ CARTPOLE = dict(
     eps_most=0.05, replay=20_000, warmup=2_000, stride=8, rescaling=False, log_every=10_000,
 )  # fmt: skip
 SPARSE = dict(
-    frames=1_000_000, gamma=0.95, replay=100_000, warmup=100_000, pretrain=1_500, ri_scale=1.0, model_lr=4e-3,
-    model_every=1, log_every=50_000,
+    frames=2_000_000, gamma=0.95, replay=100_000, warmup=100_000, pretrain=1_500, ri_scale=1.0, ri_final=0.1,
+    reward_scale=10.0, model_lr=4e-3, model_every=1, log_every=50_000,
 )  # fmt: skip
 PRESETS = {
     "default": {},

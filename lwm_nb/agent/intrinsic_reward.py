@@ -17,6 +17,7 @@ class ErrorNorm:
     mean: float = 0.0  # running mean of the errors
     std: float = 0.0  # running standard deviation; 0 says that nothing was seen yet
     clamp: float = 0.0  # most standard deviations that are paid or taken, 0: any number
+    scale: float = 1.0  # factor on what is paid
 
     def update(
         self,
@@ -38,9 +39,11 @@ class ErrorNorm:
         self,
         errors: torch.Tensor,  # prediction errors, any shape
         counted: torch.Tensor,  # which of them count; the others are paid nothing: same shape, bool
-    ) -> torch.Tensor:  # intrinsic reward in standard deviations, same shape; zero before the first update
+    ) -> (
+        torch.Tensor
+    ):  # intrinsic reward, `scale` a standard deviation, same shape; zero before the first update
         "Normalised surprise."
         if self.std == 0:
             return torch.zeros_like(errors)
         paid = (errors.detach() - self.mean) / self.std
-        return (paid.clamp(-self.clamp, self.clamp) if self.clamp else paid) * counted
+        return self.scale * ((paid.clamp(-self.clamp, self.clamp) if self.clamp else paid) * counted)

@@ -43,8 +43,9 @@ class Learner:
         self,
         done: float,  # share of the run that is over, 0..1
     ):
-        "Let the learning rates fall linearly."
+        "Let the learning rates fall linearly, and the factor on surprise from a quarter to two thirds."
         config = self.agent.config
+        self.agent.norm.scale = config.ri_scale * config.ri_final ** min(1.0, max(0.0, (done - 0.25) / 0.4))
         share = 1 + min(done, 1.0) * (config.lr_final / config.lr - 1)
         for optimiser, lr in zip(self.optimisers.values(), (config.lr, config.model_lr), strict=False):
             optimiser.param_groups[0]["lr"] = lr * share
@@ -64,6 +65,7 @@ def sample(
     if config.official_cut_is_end:
         batch["terminated"] = batch["terminated"] | batch["truncated"]
         batch["truncated"] = torch.zeros_like(batch["truncated"])
+    batch["reward"] = batch["reward"] * config.reward_scale
     batch["real"] = real_rows(batch["first"], batch["terminated"], batch["truncated"])
     hidden, size = torch.from_numpy(hidden).to(agent.device), agent.net.hidden_size
     if hidden.shape[1] == 0:
@@ -107,7 +109,7 @@ def intrinsic_reward(
         errors, counted = batch["surprise"][1:], ~batch["first"][1:]
         counted = (counted | config.official_reset_surprise) & batch["real"][1:]
     agent.norm.update(errors, counted)
-    return config.ri_scale * agent.norm.reward(errors, counted)
+    return agent.norm.reward(errors, counted)
 
 # %% ../../nbs/4_agent/07_learner.ipynb #c85bac78
 @patch

@@ -51,7 +51,7 @@ def curve_numbers(
 
 # %% ../../nbs/4_agent/09_trainer.ipynb #aba30f6c
 MODEL_SETTINGS = (
-    "model_lr", "pretrain", "model_every", "ri_momentum", "ri_scale", "official_reset_surprise",
+    "model_lr", "pretrain", "model_every", "ri_momentum", "ri_scale", "ri_final", "official_reset_surprise",
     "official_fresh_surprise",
 )  # fmt: skip
 
