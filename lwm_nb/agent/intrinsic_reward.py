@@ -39,9 +39,7 @@ class ErrorNorm:
         self,
         errors: torch.Tensor,  # prediction errors, any shape
         counted: torch.Tensor,  # which of them count; the others are paid nothing: same shape, bool
-    ) -> (
-        torch.Tensor
-    ):  # intrinsic reward, `scale` a standard deviation, same shape; zero before the first update
+    ) -> torch.Tensor:  # `scale` for each standard deviation, same shape; zero before the first update
         "Normalised surprise."
         if self.std == 0:
             return torch.zeros_like(errors)
