@@ -1,5 +1,6 @@
 """What is trained on CUDA computes what the processor computes; skipped where there is none."""
 
+import copy
 import tempfile
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from lwm_nb.tokens.trainer import TokensConfig, load_tokens
 from lwm_nb.whitening.losses import LOSSES
 from lwm_nb.worlds.evaluation import dream_forecast
 from lwm_nb.worlds.games import GameTask
-from lwm_nb.worlds.trainer import MODELS, WorldConfig, WorldLearner, load_world, make_model
+from lwm_nb.worlds.trainer import MODELS, WorldConfig, WorldLearner, judge_world, load_world, make_model
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -57,7 +58,13 @@ def test_a_world_model_is_stored_and_loaded():
     config = replace(SMALL, device="cuda", log_every=10, checkpoint_every=5)
     with tempfile.TemporaryDirectory() as folder:
         run = train_run(f"{folder}/run", PONG, find_trainer("world-model"), config)
-        assert load_world(run).device.type == "cpu"
+        model = load_world(run)
+        assert model.device.type == "cpu"
+        here, there = (judge_world(m, PONG, config, 40) for m in (model, copy.deepcopy(model).cuda()))
+        for forecast, found in here.items():
+            for measure, values in found.items():
+                off = np.abs(values - there[forecast][measure])
+                assert np.nansum(off) <= 0.05 * len(off), (forecast, measure)
         assert np.isfinite(run.metrics().loss.iloc[-1])
 
 

@@ -385,9 +385,10 @@ def distinct_patches(
     size: tuple,  # of a patch
 ) -> torch.Tensor:  # (U, h, w, C) uint8
     "Each different patch once."
-    cut = to_patches(frames, size).flatten(0, 1).numpy()
+    cut = to_patches(frames, size).flatten(0, 1).cpu().numpy()
     keys = np.ascontiguousarray(cut).view(np.dtype((np.void, cut.shape[1]))).ravel()
-    return torch.from_numpy(cut[np.unique(keys, return_index=True)[1]]).view(-1, *size, frames.shape[-1])
+    found = torch.from_numpy(cut[np.unique(keys, return_index=True)[1]])
+    return found.view(-1, *size, frames.shape[-1]).to(frames.device)
 
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #66934f7e
 class TokenizerLearner:

@@ -251,11 +251,11 @@ def row_features(
     "What the model reads frame, reward and end of each row from."
     wanted = torch.ones(len(batch["mask"]) - 1, 1, dtype=torch.bool)
     wanted[: context - 1] = False
-    frames = model.shown(torch.where(batch["mask"][..., None, None, None], batch["obs"], 0))
-    action, out = batch["action"].where(batch["mask"], 0), []
+    frames = model.shown(torch.where(batch["mask"][..., None, None, None], batch["obs"], 0).to(model.device))
+    action, out = batch["action"].where(batch["mask"], 0).to(model.device), []
     for few in torch.arange(frames.shape[1]).split(at_once):
         _, features = model.rows(frames[:, few], action[:, few], wanted.expand(-1, len(few)))
-        out.append(features.unflatten(0, (-1, len(few))))
+        out.append(features.unflatten(0, (-1, len(few))).cpu())
     return torch.cat(out, 1)
 
 # %% ../../nbs/7_worlds/12_evaluation.ipynb #b2e22638
@@ -282,7 +282,7 @@ def expected_rewards(
     if model.outcome is None:
         raise ValueError("this model predicts no rewards: make it with the rewards that there are")
     with torch.no_grad():
-        odds = model.outcome(features)
+        odds = model.outcome(features.to(model.device)).cpu()
     return odds[..., 1:].softmax(-1), odds[..., 0].sigmoid()
 
 

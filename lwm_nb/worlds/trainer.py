@@ -346,7 +346,7 @@ def _outcomes(model, features, batch, steps, context, given):
     if model.outcome is None:
         return {}
     chances, _ = expected_rewards(model, features[steps["end"]])
-    return {("reward", "end"): last_rewards(chances, model.rewards, _last(batch, steps, context), given)}
+    return {("reward", "end"): last_rewards(chances, model.rewards.cpu(), _last(batch, steps, context), given)}
 
 
 def _readings(features, truth, things, steps, context):
