@@ -143,6 +143,31 @@ def closing(self: TokenModel, said: torch.Tensor) -> torch.Tensor:  # (..., D)
     "Where reward and end are read: at the last place."
     return said[..., -1, :]
 
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmrows01
+@patch
+def rows(
+    self: TokenModel,
+    tokens: torch.Tensor,  # (B, T, slots)
+    action: torch.Tensor,  # (B, T)
+    first: torch.Tensor,  # as of `read`: (B, T) bool
+) -> tuple[torch.Tensor, torch.Tensor]:  # (B, T), and where reward and end are read (B, T, D)
+    "Log-probability of the tokens of each row, given all before."
+    said = self.read(tokens, action, first)
+    each = -F.cross_entropy(self.odds(said).permute(0, 3, 1, 2), tokens, reduction="none")
+    return each.sum(2), self.closing(said)
+
+
+@patch
+def guesses(
+    self: TokenModel,
+    tokens: torch.Tensor,  # (B, T, slots)
+    action: torch.Tensor,  # (B, T)
+    first: torch.Tensor,  # as of `read`: (B, T) bool
+) -> tuple[torch.Tensor, torch.Tensor]:  # (B, T, slots), and where reward and end are read (B, T, D)
+    "The likeliest token of each slot, given all true ones before it."
+    said = self.read(tokens, action, first)
+    return self.odds(said).argmax(-1), self.closing(said)
+
 # %% ../../nbs/9_tokens/03_token_model.ipynb #23cc58e1
 class TokenPrediction:
     "What a token model expects of a row."
@@ -160,8 +185,7 @@ class TokenPrediction:
         tokens: torch.Tensor,  # (B, slots)
     ) -> torch.Tensor:  # (B, slots)
         "Of each token, given those before."
-        said, _ = self.model.places(self.state, self.action, tokens)
-        return self.model.odds(said).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
+        return self.model.token_log_prob(self.state, self.action, tokens)
 
     def log_prob(self, obs):
         "Of the tokens of a frame."
@@ -232,6 +256,18 @@ def places(
     seen = (state["seen"] + 1).clamp(max=self.window - 1)
     cache = torch.cat([state["cache"][:, :, :, :, n:], new], 4)
     return said, {"cache": cache, "tokens": tokens, "seen": seen, "frame": frame}
+
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmtlp001
+@patch
+def token_log_prob(
+    self: TokenModel,
+    state: dict,  # before the row
+    action: torch.Tensor,  # (B,), num_actions where an episode begins
+    tokens: torch.Tensor,  # of the row (B, slots)
+) -> torch.Tensor:  # (B, slots)
+    "Log-probability of each token of a row, given all before."
+    said, _ = self.places(state, action, tokens)
+    return self.odds(said).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
 
 
 @patch
@@ -306,12 +342,11 @@ def loss(
     else:
         obs = batch["obs"].where(batch["mask"].reshape(*real.T.shape, *[1] * len(self.obs_shape)), 0)
         tokens = self.tokenizer.encode(obs).transpose(0, 1)
-    said = self.read(tokens, action, first)
-    each = -F.cross_entropy(self.odds(said).permute(0, 3, 1, 2), tokens, reduction="none")
+    each, said = self.rows(tokens, action, first)
     counted = real & torch.cat([batch["first"].T[:, :1], torch.ones_like(real[:, 1:])], 1)
-    out = {"token_loss": -(each.sum(2) * counted).sum() / counted.sum().clamp(min=1)}
-    out |= self.outcome_loss(self.closing(said), batch, real & ~batch["first"].T)
-    log_prob = each.detach().sum(2).T
+    out = {"token_loss": -(each * counted).sum() / counted.sum().clamp(min=1)}
+    out |= self.outcome_loss(said, batch, real & ~batch["first"].T)
+    log_prob = each.detach().T
     return {"loss": out["token_loss"] + out["reward_loss"] + out["end_loss"], **out, "log_prob": log_prob}
 
 
