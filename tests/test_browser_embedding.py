@@ -155,7 +155,7 @@ def test_hover_shows_the_observation(page):
         hover(page, xy, index)
         facts = page.locator("[data-testid=embedding-facts]").first.inner_text()
         assert re.search(rf"episode\s+{index // 20}\s+step\s+{index % 20}\b", facts)
-        colour = page.locator("img.lwm-observation").evaluate(
+        colour = page.locator("img.lwm-observation").first.evaluate(
             """async image => {
                 await image.decode();
                 const pen = document.createElement("canvas").getContext("2d");
