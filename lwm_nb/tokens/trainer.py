@@ -173,7 +173,7 @@ class ReaderSettings:
     "Settings of what reads tokens; ValueError for blocks that nobody uses."
 
     reader: Literal[READERS] = "in order"
-    """What reads the tokens: a transformer, token by token, changes only or all at once; or cells in its place."""
+    """What reads the tokens: a transformer, in order, changes only or all at once; or cells."""
     blocks: str = ""
     """Folder of a GPT-2 whose blocks the transformer takes, with their sizes; empty: none."""
     frozen_blocks: bool = False

@@ -346,7 +346,8 @@ def _outcomes(model, features, batch, steps, context, given):
     if model.outcome is None:
         return {}
     chances, _ = expected_rewards(model, features[steps["end"]])
-    return {("reward", "end"): last_rewards(chances, model.rewards.cpu(), _last(batch, steps, context), given)}
+    last = _last(batch, steps, context)
+    return {("reward", "end"): last_rewards(chances, model.rewards.cpu(), last, given)}
 
 
 def _readings(features, truth, things, steps, context):
