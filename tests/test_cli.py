@@ -309,9 +309,10 @@ def test_a_terminal_that_lacks_a_character_gets_a_substitute(encoding, monkeypat
 
 def test_a_process_in_such_a_terminal(tmp_path):
     env = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    command = [sys.executable, "-m", "lwm_nb", *LOOK]
+    command = [sys.executable, "-X", "importtime", "-m", "lwm_nb", *LOOK]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, env=env)
     assert done.returncode == 0 and b"random" in done.stdout, done.stderr
+    assert b"pandas" in done.stderr and b"sklearn" not in done.stderr, "a second, for nothing that eval needs"
 
 
 def test_commands_that_are_printed_can_be_pasted(trained, tmp_path):

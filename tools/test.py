@@ -174,6 +174,7 @@ def run(part):
     """Names of what failed in the notebooks, the tests or both."""
     for name in WARM:
         importlib.import_module(name)
+    sys.modules["numba"].njit(lambda x: x)(0)  # the first function that is compiled costs half a second more
     gc.collect()
     gc.freeze()  # what the jobs share is not looked through, and so not copied, by each of them
     # one more than cores: the tests in the browser wait half of their time

@@ -14,9 +14,9 @@ from torch import nn
 
 from ..encoder.networks import STACKS, Encoder, Stack
 from ..encoder.pairs import temporal_pairs
+from ..foundations.compiled import compiled
 from ..foundations.progress import progress
 from ..foundations.seeding import numpy_generator, seed_int, torch_generator
-from ..labyrinth.env import compiled
 from ..whitening.losses import LOSSES
 
 # %% ../../nbs/6_atari/02_encoder.ipynb #6eac0648

@@ -16,10 +16,10 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from ..foundations.compiled import compiled
 from ..foundations.files import did_you_mean
 from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import Metric, Policy, UniformRandom, register_task
-from ..labyrinth.env import compiled
 
 # %% ../../nbs/6_atari/00_frames.ipynb #976725ad
 def emulator():  # module ale_py, without its greeting

@@ -45,12 +45,12 @@ def make_replay(
     num_envs: int,  # games that are played together
     obs_shape: tuple = (84, 84),  # of a frame
     obs_dtype=np.uint8,  # of a frame
-    free: int | None = -1,  # bytes of memory that there are; -1: ask, None: not known
+    free: int | None = None,  # bytes of memory that there are; None: ask the operating system
 ) -> SequenceReplay:  # empty
     "A replay; MemoryError, before anything is kept, where it would not fit."
     states = dict(settings.states)
     ring = settings.steps, num_envs, obs_shape, obs_dtype, states, settings.stride
-    check_memory(replay_bytes(*ring, prioritised=True), free_bytes() if free == -1 else free)
+    check_memory(replay_bytes(*ring, prioritised=True), free_bytes() if free is None else free)
     return SequenceReplay(*ring, settings.stack, settings.length, settings.exponent)
 
 # %% ../../nbs/6_atari/01_replay.ipynb #9892f822

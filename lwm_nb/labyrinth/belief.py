@@ -11,7 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from .env import MOVES, compiled
+from ..foundations.compiled import compiled
+from .env import MOVES
 from .oracles import MapPolicy
 
 # %% ../../nbs/3_labyrinth/02_belief.ipynb #17e4bae1

@@ -3,21 +3,21 @@
 # %% auto #0
 __all__ = ['LEFT', 'DOWN', 'RIGHT', 'UP', 'MOVES', 'ACTION_NAMES', 'MIN_SIZE', 'MAX_SIZE', 'PALETTE', 'HEAT', 'ENV_ID',
            'check_settings', 'carve', 'check_passages', 'check_positions', 'heat_colours', 'draw_maze', 'check_action',
-           'check_options', 'maze_text', 'Labyrinth', 'compiled', 'next_bits', 'next_below', 'carve_into',
-           'carve_batch', 'LabyrinthVectorEnv', 'for_each', 'random_states', 'check_mask']
+           'check_options', 'maze_text', 'Labyrinth', 'carve_into', 'carve_batch', 'LabyrinthVectorEnv', 'for_each',
+           'random_states', 'check_mask']
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #28600fc5
 import itertools
 import operator
 
 import gymnasium as gym
-import numba
 import numpy as np
 from fastcore.basics import patch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from ..foundations.compiled import compiled, next_below, next_bits
 from ..foundations.plotting import HEAT_COLOURS, MAZE_COLOURS, rgb
 from ..foundations.seeding import check_seed
 
@@ -374,39 +374,6 @@ def render(self: Labyrinth) -> str | np.ndarray | None:  # text, picture (H, W, 
     if self.render_mode == "rgb_array":
         return draw_maze(self.passages, self.position, self.visited, self.heat)
     return None
-
-# %% ../../nbs/3_labyrinth/00_env.ipynb #11ec3f3b
-def compiled(
-    function,  # plain Python function on arrays and numbers
-):  # the same, compiled at its first call
-    "numba's `njit`, kept on disk where there is a place to keep it: the second process starts at once."
-    try:
-        return numba.njit(cache=True)(function)
-    except RuntimeError:
-        return numba.njit(function)
-
-# %% ../../nbs/3_labyrinth/00_env.ipynb #2ee377d3
-@compiled
-def next_bits(
-    state: np.ndarray,  # (streams,) uint64, one state each; changed in place
-    stream: int,  # which one
-) -> np.uint64:  # 64 random bits
-    "One step of splitmix64 (Steele, Lea & Flood, OOPSLA 2014, figure 17)."
-    state[stream] += np.uint64(0x9E3779B97F4A7C15)
-    z = state[stream]
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return z ^ (z >> np.uint64(31))
-
-
-@compiled
-def next_below(
-    state: np.ndarray,  # (streams,) uint64, changed in place
-    stream: int,  # which one
-    limit: int,  # 1..2**31
-) -> int:  # 0..limit-1
-    "A uniform whole number; the bias is at most limit / 2**32."
-    return np.int64(((next_bits(state, stream) >> np.uint64(32)) * np.uint64(limit)) >> np.uint64(32))
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #78937a3c
 @compiled

@@ -8,9 +8,10 @@ __all__ = ['EXACT_SIZE', 'ORACLES', 'WallFollower', 'MapPolicy', 'DepthFirst', '
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
+from ..foundations.compiled import compiled
 from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import UniformRandom
-from .env import UP, Labyrinth, LabyrinthVectorEnv, compiled
+from .env import UP, Labyrinth, LabyrinthVectorEnv
 
 # %% ../../nbs/3_labyrinth/01_oracles.ipynb #c4e88b6a
 class WallFollower:

@@ -7,7 +7,6 @@ __all__ = ['whole_episodes', 'pairs', 'memory_nats', 'ahead_errors', 'ranking', 
 import numpy as np
 import torch
 from fastcore.basics import patch
-from sklearn.metrics import roc_auc_score
 
 from .joint import LatentWorldModel
 from .mdn import LinearGaussian
@@ -104,6 +103,8 @@ def ranking(
     truth: torch.Tensor,  # (N,) bool
 ) -> float:  # 0..1, chance is .5
     "Area under the ROC curve; NaN where all are alike."
+    from sklearn.metrics import roc_auc_score  # here: scikit-learn takes a second
+
     return float(roc_auc_score(truth, scores)) if truth.any() and not truth.all() else float("nan")
 
 

@@ -17,9 +17,9 @@ from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 
 from ..atari.frames import area_weights, shrink
+from ..foundations.compiled import next_below
 from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import Metric, Policy, UniformRandom, register_task
-from ..labyrinth.env import next_below
 
 # %% ../../nbs/8_latent/01_retro.ipynb #14fcdf93
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from ..labyrinth.env import compiled, next_below
+from ..foundations.compiled import compiled, next_below
 from ..worlds.games import OVER, TIME, Game, check_whole, fill, register_game
 
 # %% ../../nbs/8_latent/00_runner.ipynb #dd46a23d

@@ -6,7 +6,7 @@ __all__ = ['ActorCritic', 'ActorPolicy', 'Rollout', 'roll_out', 'imagined_return
 
 # %% ../../nbs/9_tokens/04_imagination.ipynb #030b44ff
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -188,6 +188,8 @@ class ActorConfig:
     """Parts of a rollout, each a step of the optimiser; PPO."""
     clip: float = 0.2
     """How far the ratio counts; PPO."""
+    reward_scale: float = 1.0
+    """Factor of the rewards: choose it so that returns are about 1."""
 
     def __post_init__(self):
         if self.algorithm not in ("reinforce", "ppo") or min(self.horizon, self.passes, self.parts) < 1:
@@ -248,7 +250,8 @@ class ActorLearner:
     ) -> dict:  # means of the losses, and what the dream gave: reward a step, ends
         "Learn from one rollout."
         config, ppo = self.config, self.config.algorithm == "ppo"
-        returns, dice = imagined_returns(rollout, config.gamma, config.lam), self.generator()
+        scaled, dice = replace(rollout, reward=config.reward_scale * rollout.reward), self.generator()
+        returns = imagined_returns(scaled, config.gamma, config.lam)
         found, number = [], rollout.action.shape[1]
         for _ in range(config.passes if ppo else 1):
             order = torch.randperm(number, generator=dice)

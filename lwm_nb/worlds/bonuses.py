@@ -12,8 +12,9 @@ import torch
 from gymnasium.vector import VectorWrapper
 from torch import nn
 
+from ..foundations.compiled import compiled, next_below
 from ..foundations.seeding import seed_int
-from ..labyrinth.env import MOVES, LabyrinthVectorEnv, compiled, next_below
+from ..labyrinth.env import MOVES, LabyrinthVectorEnv
 from .interface import index_state
 from .posterior import Posterior
 
@@ -23,9 +24,9 @@ def cell_after(
     actions: np.ndarray,  # (N,) whole numbers 0..3
 ) -> np.ndarray:  # (N,) cells, numbered row by row
     "The cell in which each agent will be after this step, before anything begins anew."
-    cell, here = env._track[0], np.arange(env.num_envs)
-    way = np.array([row * env.size + col for row, col in MOVES])[actions]
-    return cell + way * env._doors[here, cell, actions]
+    position, here = env.positions, np.arange(env.num_envs)
+    free = env.passages[here, *position.T, actions]
+    return (position + np.array(MOVES)[actions] * free[:, None]) @ (env.size, 1)
 
 # %% ../../nbs/7_worlds/17_bonuses.ipynb #87cb4f34
 @compiled
@@ -34,7 +35,7 @@ def _roll(state, limit, out):
     for i in range(len(out)):
         out[i] = next_below(state, i, limit)
 
-
+# %% ../../nbs/7_worlds/17_bonuses.ipynb #f784d6a9
 class TelevisionLabyrinths(LabyrinthVectorEnv):
     "Labyrinths in which one cell shows four random bits at each look."
 
@@ -45,7 +46,7 @@ class TelevisionLabyrinths(LabyrinthVectorEnv):
             self._dice = self._state[:, 1] ^ np.uint64(0x7E1E715104)
             self.television = np.zeros(self.num_envs, np.int64)
         self._place(np.ones(self.num_envs, bool))
-        return self._noise(obs, self._track[0]), info
+        return self._noise(obs, self._cell()), info
 
     def step(self, actions):  # as `LabyrinthVectorEnv`
         "Move everywhere; what an episode saw last may be the television, too."
@@ -54,7 +55,10 @@ class TelevisionLabyrinths(LabyrinthVectorEnv):
         if "final_obs" in info:
             info["final_obs"] = self._noise(info["final_obs"], np.where(info["_final_obs"], last, -1))
             self._place(info["_final_obs"])
-        return self._noise(obs, self._track[0]), reward, terminated, truncated, info
+        return self._noise(obs, self._cell()), reward, terminated, truncated, info
+
+    def _cell(self):
+        return self.positions @ (self.size, 1)
 
     def _draw(self, limit):
         _roll(self._dice, limit, out := np.empty(self.num_envs, np.int64))
@@ -62,7 +66,7 @@ class TelevisionLabyrinths(LabyrinthVectorEnv):
 
     def _place(self, which):
         away = 1 + self._draw(self.size**2 - 1)
-        self.television = np.where(which, (self._track[0] + away) % self.size**2, self.television)
+        self.television = np.where(which, (self._cell() + away) % self.size**2, self.television)
 
     def _noise(self, obs, cell):
         bits = (self._draw(16)[:, None] >> np.arange(4) & 1).astype(obs.dtype)
@@ -237,7 +241,7 @@ class PaidLabyrinths(VectorWrapper):
         self.bonus, self.factor = bonus, factor
 
     def _doors(self):
-        return self.env._doors[np.arange(self.num_envs), self.env._track[0]]
+        return self.env.passages[np.arange(self.num_envs), *self.env.positions.T]
 
     def reset(self, *, seed=None, options=None):  # as `LabyrinthVectorEnv`, with everything at once
         "Begin an episode everywhere."
@@ -248,8 +252,8 @@ class PaidLabyrinths(VectorWrapper):
     def step(self, actions):  # as `LabyrinthVectorEnv`
         "Move, and pay for what is found."
         env, here = self.env, np.arange(self.num_envs)
-        cell = cell_after(env, env._checked(actions))
-        doors, new = env._doors[here, cell].copy(), ~env._visited[here, cell]
+        cell = divmod(cell_after(env, env._checked(actions)), env.size)
+        doors, new = env.passages[here, *cell].copy(), ~env.visited[here, *cell]
         obs, reward, terminated, truncated, info = env.step(actions)
         over = info["_final_obs"]
         shown = np.where(over[:, None], info["final_obs"], obs) if over.any() else obs

@@ -22,11 +22,11 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from ..foundations.compiled import compiled, next_below
 from ..foundations.config import config_from_dict
 from ..foundations.files import did_you_mean
 from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import Metric, Policy, UniformRandom, register_task
-from ..labyrinth.env import compiled, next_below
 
 # %% ../../nbs/7_worlds/05_games.ipynb #299dc568
 SIDE = 32

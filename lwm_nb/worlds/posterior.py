@@ -10,8 +10,9 @@ import numpy as np
 import torch
 
 from ..agent.forward_model import Imagined, Patterns, pattern_codes
+from ..foundations.compiled import compiled
 from ..labyrinth.belief import EXACT_SIZES, enumerate_mazes
-from ..labyrinth.env import LEFT, MOVES, UP, compiled
+from ..labyrinth.env import LEFT, MOVES, UP
 from .interface import mean_nats, unroll
 
 # %% ../../nbs/7_worlds/02_posterior.ipynb #1e20bcb3

@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
+from ..foundations.compiled import compiled, next_below, next_bits
 from ..foundations.seeding import check_seed, numpy_generator
-from ..labyrinth.env import compiled, next_below, next_bits
 from lwm_nb.worlds.games import (
     BLUE,
     ORANGE,
