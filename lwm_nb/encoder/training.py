@@ -24,13 +24,20 @@ from lwm_nb.encoder.pairs import (
     load_images,
     pair_batches,
 )
-from ..foundations.checkpoints import find_state, pack_optimiser, save_tensors, unpack_optimiser
+from ..foundations.checkpoints import pack_optimiser, save_tensors, unpack_optimiser
 from ..foundations.config import config_from_dict, plain
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.run import Run
 from ..foundations.seeding import check_seed, resolve_device, set_threads, torch_generator
-from ..foundations.tasks import Metric, Result, register_task, register_trainer, settings_of
+from lwm_nb.foundations.tasks import (
+    Metric,
+    Result,
+    check_same_settings,
+    register_task,
+    register_trainer,
+    settings_of,
+)
 from ..whitening.collapse import collapse_report
 from ..whitening.losses import LOSS_NAMES, LOSSES
 
@@ -267,19 +274,9 @@ def _check_begin(run, resume):
         raise ValueError(f"{run.path} has finished: its rows and weights stay; train in another folder")
 
 
-def _check_settings(run, config, stored):
-    """ValueError when a run was begun with other settings."""
-    ours = plain(settings_of(config))
-    other = [k for k, v in ours.items() if k not in EncoderTrainer.same_result and stored.get(k, v) != v]
-    if other:
-        raise ValueError(f"{run.path} was begun with another {', '.join(other)}: choose another folder")
-
-
 def _restore(run, config, learner, rows):
     """Put a training back to its newest state, if there is one."""
-    _check_settings(run, config, run.config.get("settings", {}))
-    state = find_state(run.path / "state", run.path / "metrics.csv")
-    _check_settings(run, config, state.meta.get("settings", {}) if state else {})
+    check_same_settings(run, config, EncoderTrainer.same_result)
     restored = run.restore_state()
     if restored is None:
         return

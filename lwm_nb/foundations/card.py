@@ -55,7 +55,8 @@ def _usable(folder):
     run = Run.load(folder)
     read_run(run)
     if not is_done(run):
-        raise ValueError(f"{folder} is {run.status} and not judged: finish it with lwm-nb resume {folder}")
+        command = shlex.join(["lwm-nb", "resume", str(folder)])
+        raise ValueError(f"{folder} is {run.status} and not judged: finish it with {command}")
     return run
 
 

@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'TASKS', 'TRAINERS', 'Policy', 'UniformRandom', 'Metric', 'Evaluation', 'evaluate', 'Task', 'settings_of',
-           'OneEntry', 'known_id', 'GymTask', 'Result', 'Trainer', 'register_task', 'register_trainer', 'find_task',
-           'find_trainer', 'usual_trainer', 'judge_episodes', 'task_settings']
+           'check_same_settings', 'OneEntry', 'known_id', 'GymTask', 'Result', 'Trainer', 'register_task',
+           'register_trainer', 'find_task', 'find_trainer', 'usual_trainer', 'judge_episodes', 'task_settings']
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #17f48216
 import difflib
@@ -15,6 +15,8 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
+from .checkpoints import find_state
+from .config import plain
 from .progress import progress
 from .rows import Rows
 from .seeding import check_seed, numpy_generator
@@ -162,6 +164,20 @@ def settings_of(
 ) -> dict:  # its fields
     "Settings by name; what is derived from them is left out."
     return {f.name: getattr(config, f.name) for f in fields(config) if f.init}
+
+# %% ../../nbs/0_foundations/11_tasks.ipynb #7eeccb99
+def check_same_settings(
+    run,  # begun: its `config`, and perhaps a state in its folder
+    config,  # of the training that wants to go on
+    free: tuple = (),  # names of settings that may differ
+):
+    "ValueError when a run was begun with other settings; what was not stored is not compared."
+    ours = plain(settings_of(config))
+    state = find_state(run.path / "state", run.path / "metrics.csv")
+    for stored in (run.config.get("settings", {}), state.meta.get("settings", {}) if state else {}):
+        other = [k for k, v in ours.items() if k not in free and stored.get(k, v) != v]
+        if other:
+            raise ValueError(f"{run.path} was begun with another {', '.join(other)}: choose another folder")
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #49571edb
 class OneEntry(gym.ObservationWrapper):

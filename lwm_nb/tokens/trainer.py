@@ -20,12 +20,13 @@ from torch import nn
 
 from ..agent.trainer import HELD_OUT, curve_numbers, judged
 from ..foundations.checkpoints import pack_optimiser, unpack_optimiser
+from ..foundations.config import plain
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.run import Run
 from ..foundations.seeding import check_seed, numpy_generator, resolve_device, seed_int, set_threads
 from ..foundations.studies import read_kind
-from ..foundations.tasks import Result, UniformRandom, evaluate, register_trainer
+from ..foundations.tasks import Result, UniformRandom, check_same_settings, evaluate, register_trainer
 from .imagination import ActorConfig, ActorCritic, ActorLearner, ActorPolicy, roll_out
 from .quantisers import QUANTISERS
 from .token_model import TokenModel
@@ -650,7 +651,8 @@ def _loop(run, learner, write, log):
                 bar.update()
             due = stopped or (name is None and learner.epoch % max(1, config.checkpoint_every) == 0)
             if config.checkpoint_every and not last and due:
-                run.save_state(*learner.pack())
+                tensors, meta = learner.pack()
+                run.save_state(tensors, meta | {"settings": plain(config)})
             if stopped:
                 raise KeyboardInterrupt
 
@@ -690,9 +692,10 @@ def train_tokens(
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
 ) -> TokensLearner:  # trained
-    "Train; FileExistsError for a run that was begun unless resumed."
+    "Train; FileExistsError for a run that was begun unless resumed, ValueError for other settings."
     if not resume and (run.states() or (run.path / "metrics.csv").exists()):
         raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
+    check_same_settings(run, config, ("device", "checkpoint_every"))
     set_threads(1)
     learner, folder = TokensLearner(task, config), run.path / "episodes" / "train"
     restored = run.restore_state() if resume else None

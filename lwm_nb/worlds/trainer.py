@@ -18,13 +18,13 @@ import torch
 from fastcore.basics import patch
 
 from ..foundations.checkpoints import pack_optimiser, unpack_optimiser
-from ..foundations.config import config_from_dict
+from ..foundations.config import config_from_dict, plain
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.run import Run
 from ..foundations.seeding import check_seed, resolve_device, seed_int, set_threads
 from ..foundations.studies import read_kind
-from ..foundations.tasks import Metric, Result, UniformRandom, register_trainer
+from ..foundations.tasks import Metric, Result, UniformRandom, check_same_settings, register_trainer
 from lwm_nb.worlds.evaluation import (
     STEPS_AHEAD,
     THINGS,
@@ -271,13 +271,15 @@ def train_updates(
     begin: Callable,  # () to a learner, as `WorldLearner`, and a function (learner, losses, spent) to a row
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
+    free: tuple = ("device", "checkpoint_every"),  # settings that may differ from those of the beginning
 ):  # the trained model
-    "Update, log, store, stop, go on; FileExistsError for a run that was begun unless resumed."
+    "Update, log, store, stop, go on; FileExistsError unless resumed, ValueError for other settings."
     if not resume and (run.states() or (run.path / "metrics.csv").exists()):
         raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
     set_threads(1)
     learner, make_row = begin()
     config = learner.config
+    check_same_settings(run, config, free)
     losses, spent, stored = [], {"wall_s": 0.0, "cpu_s": 0.0}, run.restore_state() if resume else None
     if stored is not None:
         tensors, meta, _ = stored
@@ -297,7 +299,7 @@ def train_updates(
             stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
             if config.checkpoint_every and not last and (stopped or done % config.checkpoint_every == 0):
                 tensors, meta = learner.pack()
-                run.save_state(tensors, meta | {"losses": losses, "spent": spent})
+                run.save_state(tensors, meta | {"losses": losses, "spent": spent, "settings": plain(config)})
             if stopped:
                 raise KeyboardInterrupt
     model = learner.finished()
