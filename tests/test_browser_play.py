@@ -379,7 +379,8 @@ def test_dead_kernel_is_said_and_a_new_one_plays(played):
     process = page.locator(f"{NOTEBOOK} .jp-OutputArea-output:has-text('process')").inner_text()
     os.kill(int(re.search(r"\d+", process)[0]), signal.SIGKILL)
     played.part("play-alarm").wait_for(timeout=60_000)
-    assert "kernel" in played.part("play-alarm").inner_text() and played.state("alive") == "false"
+    said = played.part("play-alarm").inner_text()
+    assert "kernel" in said and "Restart Kernel once more" in said and played.state("alive") == "false"
     page.click(".jp-Dialog button:has-text('Ok')")  # JupyterLab says it, too
     played.part("play-alarm").scroll_into_view_if_needed()
     screenshot(page, "play_dead")

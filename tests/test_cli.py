@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shlex
 import shutil
 import signal
 import subprocess
@@ -315,10 +316,19 @@ def test_a_process_in_such_a_terminal(tmp_path):
     assert b"pandas" in done.stderr and b"sklearn" not in done.stderr, "a second, for nothing that eval needs"
 
 
+def test_standard_error_may_be_closed(tmp_path):
+    """Issue 12.10: what there is to say beside the answer is lost, the answer is not."""
+    command = shlex.join([sys.executable, "-m", "lwm_nb", *LOOK]) + " 2>&-"
+    done = subprocess.run(command, shell=True, cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0 and "random" in done.stdout
+
+
 def test_commands_that_are_printed_can_be_pasted(trained, tmp_path):
     """Issue 12.19: a folder with a space is quoted."""
     folder = Path(shutil.copytree(trained[0], tmp_path / "my runs"))
     assert f"lwm-nb eval '{folder}'" in command_refused("train", *TINY, "--out", folder)
+    (folder / "evaluation.json").unlink()
+    assert f"lwm-nb resume '{folder}'" in command_refused("card", folder, "--out", tmp_path / "card.html")
 
 
 def test_any_environment_of_gymnasium_can_be_trained(tmp_path):

@@ -5,6 +5,7 @@ __all__ = ['SCREEN', 'emulator', 'rom_name', 'area_weights', 'shrink', 'check_at
            'FastAtariVectorEnv', 'make_atari', 'AtariTask']
 
 # %% ../../nbs/6_atari/00_frames.ipynb #6de42c6b
+import copy
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -383,6 +384,29 @@ def load_state(
         one.restoreState(make(np.asarray(stored)[: int(size)].tobytes()))
     self.steps[:], self.last[:] = state["steps"], state["last"]
     self.seed, self.thrown = (int(number) for number in state["dice"])
+
+# %% ../../nbs/6_atari/00_frames.ipynb #3cb5bd23
+@patch
+def __getstate__(self: AtariVectorEnv):
+    "For copies and pickles: all but the emulators, and where they stand."
+    kept = {name: value for name, value in vars(self).items() if name not in ("games", "moves")}
+    return copy.deepcopy(kept), self.state() if self.seed is not None else None
+
+
+@patch
+def __setstate__(self: AtariVectorEnv, state):
+    "Emulators of its own, brought to where the others stood."
+    kept, stand = state
+    vars(self).update(kept)
+    self.games = [load_game(self.rom) for _ in range(self.num_envs)]
+    self.moves = self.games[0].getMinimalActionSet()
+    if stand is not None:
+        self.load_state(stand)
+
+
+@patch
+def __reduce__(self: FastAtariVectorEnv):
+    raise TypeError("FastAtariVectorEnv holds emulators that nobody can copy: AtariVectorEnv can be copied")
 
 # %% ../../nbs/6_atari/00_frames.ipynb #0ea1337a
 @patch
