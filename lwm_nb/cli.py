@@ -152,7 +152,10 @@ def one_line_warnings():
 
 
 def forgiving_streams():
-    "Let standard output and error replace what their encoding cannot show."
+    "Let standard output and error replace what their encoding cannot show; a closed error shows nothing."
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program runs
+        os.set_inheritable(sys.stderr.fileno(), True)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
