@@ -160,7 +160,7 @@ def forgiving_streams():
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
 
-
+# %% ../nbs/11_command_line/08_program.ipynb #995cc557
 def answer(
     command,  # of `parse`
     out,  # where the answer goes
