@@ -13,7 +13,7 @@ from fastcore.basics import patch
 from gymnasium.vector import VectorEnv
 
 from .config import TrainConfig
-from .dqn import QNetwork
+from .dqn import QNetwork, use_compiled
 from .encoders import ObsSpec, make_obs_encoder
 from .forward_model import ForwardModel
 from .intrinsic_reward import ErrorNorm
@@ -64,7 +64,8 @@ class Agent:
         self.device = resolve_device(config.device)
         view, net, model = self.make()
         self.view, self.obs_dim = view.to(self.device), view.features
-        self.net, self.model = net.to(self.device), model and model.to(self.device)
+        quick = config.compiled and self.device.type == "cpu"
+        self.net, self.model = (part and use_compiled(part.to(self.device), quick) for part in (net, model))
         self.norm = ErrorNorm(config.ri_momentum, clamp=config.ri_clamp, scale=config.ri_scale)
 
     def make(self):

@@ -62,6 +62,8 @@ class ReturnConfig:
     """What is left of `ri_scale` in the last third of the run; it falls from the first quarter on."""
     reward_scale: float = 1.0
     """Factor on the reward of the task, for learning and as an input; what is reported has none."""
+    compiled: bool = False
+    """Unroll recurrent networks in compiled loops, on the processor only: quicker, with other rounding."""
 
 # %% ../../nbs/4_agent/05_config.ipynb #82b3bfd4
 @dataclass(frozen=True)

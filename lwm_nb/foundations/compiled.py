@@ -10,12 +10,13 @@ import numpy as np
 # %% ../../nbs/0_foundations/16_compiled.ipynb #11ec3f3b
 def compiled(
     function,  # plain Python function on arrays and numbers
+    **options,  # of `numba.njit`, for example error_model="numpy"
 ):  # the same, compiled at its first call
     "numba's `njit`, kept on disk where there is a place to keep it: the second process starts at once."
     try:
-        return numba.njit(cache=True)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        return numba.njit(function)
+        return numba.njit(**options)(function)
 
 # %% ../../nbs/0_foundations/16_compiled.ipynb #2ee377d3
 @compiled
