@@ -62,6 +62,31 @@ def test_labyrinth(task, seed, play):
 
 
 @tried
+@given(tasks, st.integers(0, 2**32 - 1))
+def test_final_info_is_what_gymnasium_makes_of_the_single_ones(task, seed):
+    """Issue 12: as `SyncVectorEnv` with SAME_STEP builds it, lengths by own count."""
+    env, rng = LabyrinthVectorEnv(**task), np.random.default_rng(seed)
+    env.reset(seed=seed)
+    length = np.zeros(env.num_envs, int)
+    for _ in range(60):
+        *_, terminated, truncated, info = env.step(rng.integers(4, size=env.num_envs))
+        length += 1
+        expected = {}
+        for i in np.flatnonzero(terminated | truncated):
+            single = {"final_info": {"episode_length": int(length[i])}}
+            expected = env._add_info(expected, single, i)
+        found = {name: info[name] for name in ("final_info", "_final_info") if name in info}
+        assert found.keys() == expected.keys() and ("final_obs" in info) == bool(expected)
+        if expected:
+            assert found["final_info"].keys() == expected["final_info"].keys()
+            for name, value in expected["final_info"].items():
+                np.testing.assert_array_equal(found["final_info"][name], value)
+                assert found["final_info"][name].dtype == value.dtype
+            np.testing.assert_array_equal(found["_final_info"], expected["_final_info"])
+        length[terminated | truncated] = 0
+
+
+@tried
 @given(st.integers(2, 8), st.sampled_from([0.0, 0.25, 1.0]), st.integers(0, 2**32 - 1))
 def test_mazes(size, braid, seed):
     mazes = carve_batch(5, size, seed, braid)
