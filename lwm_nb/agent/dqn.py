@@ -14,11 +14,20 @@ from .replay import real_rows
 from ..foundations.compiled_gru import compiled_gru
 
 # %% ../../nbs/4_agent/02_dqn.ipynb #b40165ae
+def _precise(*tensors):
+    """The same in one precision: the finest of theirs, at least float32."""
+    dtype = torch.float32
+    for x in tensors:
+        dtype = torch.promote_types(dtype, x.dtype)
+    return [x.to(dtype) for x in tensors]
+
+
 def rescale(
     x: torch.Tensor,  # values in units of reward, any shape
     eps: float = 1e-3,  # slope of the linear part, > 0; it keeps the inverse Lipschitz
 ) -> torch.Tensor:  # h(x), same shape
     "Squeeze values: h(x) = sign(x)(√(|x|+1) − 1) + εx (Pohlen et al. 2018, arXiv:1805.11593, section 3.2)."
+    (x,) = _precise(x)
     return x.sign() * ((x.abs() + 1).sqrt() - 1) + eps * x
 
 
@@ -27,6 +36,7 @@ def unrescale(
     eps: float = 1e-3,  # the ε that `rescale` was given
 ) -> torch.Tensor:  # h⁻¹(y), same shape
     "Inverse of `rescale`, in closed form (the root of a quadratic in √(|x|+1))."
+    (y,) = _precise(y)
     root = ((1 + 4 * eps * (y.abs() + 1 + eps)).sqrt() - 1) / (2 * eps)
     return y.sign() * (root.square() - 1)
 
@@ -107,7 +117,14 @@ def gru_sequence(
     bias: torch.Tensor,  # recurrent bias of the candidate n: (H,)
 ) -> torch.Tensor:  # states after each row: (T, B, H)
     "Unroll a GRU (Cho et al. 2014) over T rows; the state is zeroed where `keep` is 0. Differentiable."
-    return _GRUSequence.apply(gates, hidden, keep, weight, bias, torch.is_grad_enabled())
+    size = hidden.shape[-1]
+    if gates.shape[1:] != (len(hidden), 3 * size) or weight.shape != (3 * size, size):
+        raise ValueError(
+            f"gates {tuple(gates.shape)}, hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} "
+            "must be (T, B, 3H), (B, H) and (3H, H)"
+        )
+    parts = _precise(gates, hidden, keep, weight, bias)
+    return _GRUSequence.apply(*parts, torch.is_grad_enabled())
 
 # %% ../../nbs/4_agent/02_dqn.ipynb #60d51342
 class Memory(nn.Module):
@@ -134,6 +151,10 @@ class Memory(nn.Module):
         hidden: torch.Tensor,  # state before row 0: (B, H)
     ) -> torch.Tensor:  # states after each row: (T, B, H)
         "Unroll over T rows."
+        inputs = (self.encoder or self.gates).in_features
+        if x.shape[-1] != inputs:
+            raise ValueError(f"rows are {tuple(x.shape)}: this memory takes (T, B, {inputs})")
+        x, keep, hidden = (part.to(self.gates.weight.dtype) for part in (x, keep, hidden))
         x = self.encoder(x).relu() if self.encoder else x
         unroll = compiled_gru if self.compiled else gru_sequence
         return unroll(self.gates(x), hidden, keep, self.recurrent, self.recurrent_bias)
@@ -221,6 +242,7 @@ def lambda_returns(
     most: int = 0,  # steps after which the return ends in a bootstrap; 0: as far as there are rows
 ) -> torch.Tensor:  # G_t: (T, B)
     "Targets of Q(λ), computed backwards: Peng & Williams 1996, eq. 10; with `greedy` Watkins 1989."
+    reward, value = _precise(reward, value)
     alive = gamma * (~terminated).to(value.dtype)
     trace = lam * (~(terminated | truncated)).to(value.dtype)
     if greedy is not None:
@@ -232,7 +254,7 @@ def lambda_returns(
             out = reward + alive * torch.lerp(value, following, trace)
         return out
     out = torch.empty_like(value)
-    following = value[-1]
+    following = value[-1] if len(value) else None
     for t in reversed(range(len(value))):
         following = reward[t] + alive[t] * torch.lerp(value[t], following, trace[t])
         out[t] = following
@@ -279,6 +301,10 @@ def td_errors(
     most: int = 0,  # steps of a return, see `lambda_returns`; 0: as far as there are rows
 ) -> tuple[torch.Tensor, torch.Tensor]:  # errors, 0 where not real (u, B); q of the actions taken (u, B)
     "Errors of recurrent double Q-learning (van Hasselt et al. 2016) with λ-returns, after a burn-in."
+    if len(batch["reward"]) < burn_in + 2:
+        raise ValueError(
+            f"there are {len(batch['reward'])} rows: burn_in is {burn_in}, so give at least {burn_in + 2}"
+        )
     back, forth = (unrescale, rescale) if rescaling else (lambda y: y, lambda y: y)
     seen = {k: batch[k] for k in ("obs", "action", "reward", "first")}
     rows = {k: v[burn_in:] for k, v in seen.items()}

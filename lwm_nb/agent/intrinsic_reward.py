@@ -4,6 +4,7 @@
 __all__ = ['ErrorNorm']
 
 # %% ../../nbs/4_agent/04_intrinsic_reward.ipynb #7e5784f0
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,9 +29,14 @@ class ErrorNorm:
         count = counted.sum().item()
         if count < 2:
             return
-        values = errors.detach()
+        values = errors.detach().to(torch.promote_types(errors.dtype, torch.float32))
         mean = (values * counted).sum() / count
         std = (((values - mean) * counted).square().sum() / (count - 1)).sqrt().item()
+        if not math.isfinite(mean.item() + std):
+            raise ValueError(
+                f"errors of up to {values.abs().max():.0e} have no finite mean and deviation in "
+                f"{values.dtype}: look for NaN, and scale the observations down"
+            )
         keep = self.momentum if self.std > 0 else 0.0
         self.mean = keep * self.mean + (1 - keep) * mean.item()
         self.std = keep * self.std + (1 - keep) * std
@@ -43,5 +49,6 @@ class ErrorNorm:
         "Normalised surprise."
         if self.std == 0:
             return torch.zeros_like(errors)
+        errors = errors.to(torch.promote_types(errors.dtype, torch.float32))
         paid = (errors.detach() - self.mean) / self.std
         return self.scale * ((paid.clamp(-self.clamp, self.clamp) if self.clamp else paid) * counted)

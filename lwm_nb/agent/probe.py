@@ -86,6 +86,8 @@ def check_vectors(
     name: str = "vectors",  # for messages
 ) -> np.ndarray:  # the same as float64 (n, d)
     "Refuse what is not a table of finite numbers: `ValueError`."
+    if isinstance(vectors, torch.Tensor) and vectors.dtype == torch.bfloat16:  # which numpy has not
+        vectors = vectors.float()
     array = np.asarray(vectors.detach().cpu() if isinstance(vectors, torch.Tensor) else vectors)
     if array.ndim != 2 or min(array.shape) < 2 or array.dtype.kind not in "biuf":
         raise ValueError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ..agent.dqn import _precise
 from ..agent.probe import probe_readings
 from ..foundations.seeding import numpy_generator, seed_int, torch_generator
 from ..labyrinth.belief import EXACT_SIZES
@@ -68,7 +69,11 @@ def locate(
     frames: torch.Tensor,  # (N, H, W, 3), 0..255
     thing: Thing,  # what is looked for
 ) -> tuple[np.ndarray, np.ndarray]:  # rows and columns of the upper left pixel (N, 2); found (N,) bool
-    "Where a rectangle fits best."
+    "Where a rectangle fits best; ValueError for frames that are smaller."
+    if frames.shape[1] < thing.height or frames.shape[2] < thing.width:
+        raise ValueError(
+            f"frames are {tuple(frames.shape)}: {thing.name} needs {thing.height} × {thing.width} pixels"
+        )
     colour = torch.tensor(thing.colour, dtype=torch.float32) / 255
     away = ((frames.float() / 255 - colour) ** 2).sum(-1)[:, None]
     misfit = F.avg_pool2d(away, (thing.height, thing.width), 1)
@@ -194,6 +199,8 @@ def measures(
     things: tuple,  # of `Thing`
 ) -> dict:  # arrays (T − P, B), step h at row h − 1: mse, changed (0..1), distance of each thing in pixels
     "How far off each frame is; a thing that is not found is infinitely far."
+    if not 1 <= context < len(batch["obs"]):
+        raise ValueError(f"context is {context} of {len(batch['obs'])} rows: leave at least one to be judged")
     true, real = batch["obs"][context:].float() / 255, batch["mask"][context:].numpy()
     error = (forecast.float() / 255 - true).square().mean(-1)
     moved = (batch["obs"][context:] != batch["obs"][context - 1]).any(-1).float()
@@ -281,8 +288,10 @@ def expected_rewards(
     "What the model expects of these rows; ValueError for one that predicts neither."
     if model.outcome is None:
         raise ValueError("this model predicts no rewards: make it with the rewards that there are")
+    if features.shape[-1:] != (model.outcome.in_features,):
+        raise ValueError(f"features are {tuple(features.shape)}: give (..., {model.outcome.in_features})")
     with torch.no_grad():
-        odds = model.outcome(features.to(model.device)).cpu()
+        odds = model.outcome(features.to(model.outcome.weight)).cpu()
     return odds[..., 1:].softmax(-1), odds[..., 0].sigmoid()
 
 
@@ -293,6 +302,11 @@ def last_rewards(
     given: torch.Tensor,  # (m,) last rewards of other episodes: those that there are at an end
 ) -> np.ndarray:  # (n,) 1.0 where right
     "Whether, of the rewards that there are at an end, the true one is the most probable."
+    rewards, true, given = _precise(rewards, true, given)
+    if chances.shape != (len(true), len(rewards)) or not len(rewards):
+        raise ValueError(
+            f"chances {tuple(chances.shape)} must be ({len(true)}, {len(rewards)}), with a reward at least"
+        )
     at_end = ((rewards[:, None] - given).abs() < 5e-3).any(1)
     return np.isclose(rewards[chances.where(at_end, -1).argmax(-1)], true, atol=5e-3).astype(float)
 
@@ -302,6 +316,7 @@ def commonest_rewards(
     true: torch.Tensor,  # (n,) what was given
 ) -> np.ndarray:  # as `last_rewards`
     "What is right for whoever always expects the commonest one."
+    given, true = _precise(given, true)
     values, counts = given.unique(return_counts=True)
     return np.isclose(true, values[counts.argmax()] if len(values) else np.nan, atol=5e-3).astype(float)
 

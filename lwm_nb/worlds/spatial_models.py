@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from ..agent.dqn import _precise
 from .frame_models import Core, DenseEyes, RecurrentFrames
 
 # %% ../../nbs/7_worlds/10_spatial_models.ipynb #deba8b40
@@ -16,6 +17,9 @@ def move(
     maps: torch.Tensor,  # affine maps (N, 2, 3) from places in the result to those in the picture, −1..1
 ) -> torch.Tensor:  # (N, C, H, W), dark where the picture ends
     "Move pictures by affine maps, bilinearly."
+    pictures, maps = _precise(pictures, maps)
+    if not pictures.numel():
+        return pictures
     where = F.affine_grid(maps, list(pictures.shape), align_corners=False)
     return F.grid_sample(pictures, where, align_corners=False)
 

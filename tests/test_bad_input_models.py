@@ -1,0 +1,208 @@
+"""What every function of tensors of chapters 4 and 7 does with every kind of number."""
+
+import importlib
+import inspect
+import pkgutil
+
+import numpy as np
+import pytest
+import torch
+from test_bad_input_shapes import INPUTS, numbers, quiet
+
+from lwm_nb.agent import dqn, forward_model
+from lwm_nb.agent.intrinsic_reward import ErrorNorm
+from lwm_nb.worlds import conformance, dreams, evaluation, frame_models, interface, spatial_models
+
+
+def seeded(make, *sizes, **settings):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return make(*sizes, **settings)
+
+
+def fitting(net, *tensors):
+    """A network of float64 for float64 alone, else of float32."""
+    return net.to(torch.float64 if all(x.dtype == torch.float64 for x in tensors) else torch.float32)
+
+
+Q = seeded(dqn.QNetwork, 4, 3, 8)
+MODEL = seeded(forward_model.ForwardModel, 4, 3, 8, bits=False)
+FRAMES = seeded(frame_models.rnn_dense, (2, 2), 3, rewards=(0.0, 1.0), hidden=2, strand=2)
+THING = evaluation.Thing("thing", 1, 1, (0, 255, 0), lambda s: (s["a"], 0 * s["a"]), ("a",))
+
+
+def actions(x):
+    return (torch.arange(len(x)) % 3)[:, None]
+
+
+def batch(x, y):
+    """One sequence of one episode, whose rows are seen and paid."""
+    no = torch.zeros(len(x), 1, dtype=torch.bool)
+    first = no.clone()
+    first[:1] = True
+    out = dict(
+        obs=x[:, None],
+        final_obs=x[:, None],
+        action=actions(x),
+        reward=y[:, :2].amax(1, keepdim=True) if y.shape[1] else y.sum(1, keepdim=True),
+    )
+    return out | dict(first=first, terminated=no, truncated=no, mask=~no)
+
+
+def pictures(x):
+    return x[:, :, None, None].expand(*x.shape, 1, 3)
+
+
+def gru(x, y):
+    size = x.shape[1]
+    weight = y[:4].repeat(3, 1) if len(y) > 3 else y.new_zeros(3 * size, size)
+    keep = torch.ones(len(x), 1, 1)
+    return dqn.gru_sequence(x[:, None].repeat(1, 1, 3), y.new_zeros(1, size), keep, weight, y.new_zeros(size))
+
+
+def td_errors(x, y):
+    net = fitting(Q, x, y)
+    return list(dqn.td_errors(net, net, batch(x, y), x.new_zeros(1, 8), 2, 0.9, 0.5))
+
+
+def prediction_errors(x, y):
+    b = batch(x, y)
+    model = fitting(MODEL, x)
+    return list(forward_model.prediction_errors(model, b["obs"], b["action"], b["first"], x.new_zeros(1, 8)))
+
+
+def error_norm(x, y):
+    norm, counted = ErrorNorm(), torch.ones_like(x, dtype=torch.bool)
+    norm.update(x, counted)
+    return [norm.mean, norm.std, norm.reward(y, counted)]
+
+
+def measures(x, y):
+    truth, given = {"a": np.zeros((len(x), 1))}, batch(x, y) | {"obs": pictures(y)[:, None]}
+    return list(evaluation.measures(pictures(x)[2:, None], given, truth, 2, (THING,)).values())
+
+
+def last_rewards(x, y):
+    true = x[:, 0] if x.shape[1] else x.new_zeros(len(x))
+    rewards = y[0] if len(y) else y.new_zeros(4)
+    return evaluation.last_rewards(x, rewards, true, y[:3].flatten())
+
+
+def mean_nats(x, y):
+    yes = torch.ones_like(x, dtype=torch.bool)
+    return interface.mean_nats(x, {"mask": yes, "first": ~yes})
+
+
+EVEN = lambda x: torch.arange(len(x)) % 2 == 0
+FUNCTIONS = {
+    "rescale": lambda x, y: dqn.rescale(x),
+    "unrescale": lambda x, y: dqn.unrescale(x),
+    "gru_sequence": gru,
+    "lambda_returns": lambda x, y: dqn.lambda_returns(x, y, x > 5, y > 5, 0.9, 0.5),
+    "lambda_returns, most": lambda x, y: dqn.lambda_returns(x, y, x > 5, y > 5, 0.9, 0.5, most=3),
+    "td_errors": td_errors,
+    "pattern_codes": lambda x, y: forward_model.pattern_codes(x),
+    "prediction_errors": prediction_errors,
+    "ErrorNorm": error_norm,
+    "same": lambda x, y: conformance.same(x, y),
+    "same, itself": lambda x, y: conformance.same(x, x),
+    "divergence": lambda x, y: dreams.divergence(x, y, np.ones(x.shape[1])),
+    "locate": lambda x, y: list(evaluation.locate(pictures(x), THING)),
+    "measures": measures,
+    "read_places": lambda x, y: evaluation.read_places(
+        x.repeat(2, 1), {"a": np.arange(2 * len(x)) % 4}, THING
+    ),
+    "expected_rewards": lambda x, y: list(evaluation.expected_rewards(fitting(FRAMES, x), x)),
+    "last_rewards": last_rewards,
+    "commonest_rewards": lambda x, y: evaluation.commonest_rewards(x.flatten(), y.flatten()),
+    "reset_state": lambda x, y: interface.reset_state({"a": x}, {"a": y}, EVEN(x))["a"],
+    "index_state": lambda x, y: interface.index_state({"a": x}, EVEN(x))["a"],
+    "mean_nats": mean_nats,
+    "move": lambda x, y: spatial_models.move(x[:, None, None], y.repeat(1, 2)[:, :6].reshape(-1, 2, 3)),
+}
+ELSEWHERE = {
+    "bootstrap_values": "the middle of td_errors, which gives it what it computed itself",
+    "plain_forecasts": "frames of a game, chosen and not computed with",
+}
+NOTHING = {"one row", "no row", "no column"}  # NaN says that there is nothing to average
+# NaN says, as documented: nothing moved
+UNDEFINED = {"measures"}
+BOUNDED = {"measures"}  # of frames 0..scale: what is huge is no frame
+FLOAT32_INSIDE = {"td_errors"}  # observations of any kind are float32 there: 1e250 is infinite
+ROUNDING = {("ErrorNorm", "constant"), ("ErrorNorm", "tiny")}  # a deviation of .1 ulp; one that underflows: 0
+
+
+def test_every_function_of_tensors_is_in_the_list():
+    found = {"ErrorNorm"}
+    for chapter in ("agent", "worlds"):
+        package = importlib.import_module(f"lwm_nb.{chapter}")
+        for entry in pkgutil.iter_modules(package.__path__):
+            module = importlib.import_module(f"{package.__name__}.{entry.name}")
+            for name in module.__all__ if hasattr(module, "__all__") else ():
+                own = getattr(module, name)
+                if inspect.isfunction(own):
+                    kinds = [p.annotation for p in inspect.signature(own).parameters.values()]
+                    found |= {name} if torch.Tensor in kinds else set()
+    assert found - set(ELSEWHERE) == {name.split(",")[0] for name in FUNCTIONS}
+    assert set(ELSEWHERE) <= found
+
+
+def as_given(expected, part):
+    """The right value as far as the result's precision can hold it."""
+    wide = getattr(part, "dtype", None) == torch.float64
+    with np.errstate(over="ignore"):
+        return expected if wide else expected.astype(np.float32).astype(float)
+
+
+def tolerance(x, y, part):
+    """Of a result in half precision, whose terms are as large as the inputs; else what float32 keeps."""
+    if getattr(part, "dtype", None) in (torch.float16, torch.bfloat16):
+        size = max([1.0] + [v.double().abs().max().item() for v in (x, y) if v.numel()])
+        return 2 * torch.finfo(part.dtype).eps * size
+    return 1e-4
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_right_value_or_one_sentence(name, kind):
+    """The value that float64 gives to the same numbers."""
+    x, y = INPUTS[kind]
+    try:
+        result = quiet(FUNCTIONS[name])(x, y)
+    except (ValueError, TypeError) as error:
+        text = str(error)
+        assert 15 < len(text) < 400 and "\n" not in text, text
+        assert kind not in ("float32", "float64 and float32"), text
+        return
+    plain = name.split(",")[0]
+    if (plain in BOUNDED and "huge" in kind) or (plain in FLOAT32_INSIDE and kind == "huge float64"):
+        return
+    found, expected = numbers(result), numbers(quiet(FUNCTIONS[name])(x.double(), y.double()))
+    assert len(found) == len(expected)
+    for one, other, part in zip(
+        found, expected, result if isinstance(result, list) else [result], strict=True
+    ):
+        assert kind in NOTHING or plain in UNDEFINED or not np.isnan(one).any()
+        if (plain, kind) in ROUNDING:
+            assert np.isfinite(one).all()
+            continue
+        other = as_given(other, part)
+        least = tolerance(x, y, part)
+        if kind == "tiny" and plain != "unrescale":  # near 1 it is as exact as float32 near 1
+            least = 1e-3 * np.abs(other[np.isfinite(other)]).max(initial=1e-35)
+        rtol = 2e-2 if "bfloat16" in kind else 2e-3
+        np.testing.assert_allclose(one, other, rtol=rtol, atol=least)
+
+
+def test_what_is_refused_is_said():
+    """Each sentence names what was given and what is allowed."""
+    many = torch.ones(3, 1, 5)
+    for call, words in {
+        "rows are (3, 1, 5): this memory takes (T, B, 4)": lambda: dqn.Memory(4, 2)(many, many, many[0]),
+        "there are 0 rows: burn_in is 2, so give at least 4": lambda: td_errors(*INPUTS["no row"]),
+        "have no finite mean and deviation": lambda: error_norm(*INPUTS["huge"]),
+        "needs 1 × 1 pixels": lambda: evaluation.locate(torch.ones(2, 0, 3, 3), THING),
+    }.items():
+        with pytest.raises(ValueError) as found:
+            words()
+        assert call in str(found.value), str(found.value)
