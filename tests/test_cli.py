@@ -19,7 +19,11 @@ import torch
 
 import lwm_nb.cli as cli
 import lwm_nb.command_line.studies as studies
+from lwm_nb.foundations.card import read_card
 from lwm_nb.foundations.run import Run
+from lwm_nb.foundations.studies import read_run, train_run
+from lwm_nb.labyrinth.env import Labyrinth
+from lwm_nb.panels.session import PlaySession
 from lwm_nb.panels.training import TrainingPanel
 
 TINY = (
@@ -338,6 +342,68 @@ def test_any_environment_of_gymnasium_can_be_trained(tmp_path):
     rows = json.loads(out)["evaluation"]
     assert [row["epsilon"] for row in rows] == [0.01, 0.0] and rows[0]["mean"] >= 8
     assert Run.load(tmp_path / "cart").config["task"]["name"] == "gym"
+
+
+POLICY = (
+    "--trainer ppo --frames 1000 --num-envs 8 --horizon 16 --hidden 16 --log-every 500 --checkpoint-every 200"
+).split()
+
+
+def test_practice_is_trained_stopped_resumed_judged_and_played_beside(tmp_path):
+    """Any trainer of the registry: its flags, presets, run folders, and what it says when it cannot."""
+    one, labyrinth = tmp_path / "one", ["--size", 2, "--max-steps", 40]
+    stages = ["--preset", "explorer", "--stages", "2:1 2,3~0.5:2"]
+    words = ["train", *POLICY, *stages, *labyrinth, "--episodes", 16]
+    code, out, err = call(*words, "--out", one, "--json")
+    assert code == 0, err
+    rows = json.loads(out)["evaluation"]
+    assert [(row["method"], row["epsilon"]) for row in rows] == [("PPO", 0.01), ("PPO", 0.0)]
+    code, out, _ = call("eval", one, "--episodes", 16, "--json")
+    assert code == 0 and json.loads(out)["evaluation"] == rows
+    code, out, _ = call("eval", one, "--episodes", 8, "--size", 4, "--epsilon", 1)
+    assert code == 0 and out.splitlines()[1].split()[:2] == ["PPO", "1"]
+
+    def asked(row):
+        if row["updates"] == 4:
+            Run.load(tmp_path / "two").request_stop()
+
+    run, (trainer, task, config) = Run.load(one), read_run(Run.load(one))
+    with pytest.raises(KeyboardInterrupt):
+        train_run(tmp_path / "two", task, trainer, config, log=asked)
+    code, out, err = call("resume", tmp_path / "two", "--episodes", 16)
+    assert code == 0 and "continuing from state" in err and "PPO" in out, err
+    theirs = Run.load(tmp_path / "two").load_checkpoint()[0]
+    assert all(torch.equal(value, theirs[name]) for name, value in run.load_checkpoint()[0].items())
+    session = PlaySession(Labyrinth(3, render_mode="rgb_array"), policies={"PPO": trainer.load(run)})
+    assert session.choices["PPO"] in range(4) and set(session.policies) == {"PPO"}
+    for more, said in {
+        ("--env", "CartPole-v1", "--preset", "explorer"): "leave stages empty",
+        ("--stages", "3;4"): "stages has '3;4'",
+        ("--num-envs", "0"): "num_envs is 0",
+    }.items():
+        refusal = ["train", "--trainer", "ppo", *more, "--out", tmp_path / "no"]
+        assert said in command_refused(*refusal) and not (tmp_path / "no").exists()
+
+
+def test_practice_is_swept_and_has_a_card_whose_command_trains_it(tmp_path):
+    grid, page = tmp_path / "grid.toml", tmp_path / "card.html"
+    grid.write_text(
+        "seeds = [0]\n[fixed]\nsize = 2\nmax_steps = 40\nframes = 512\nnum_envs = 8\nhorizon = 16\n"
+        "log_every = 512\n[grid]\nhidden = [16, 8]\n"
+    )
+    words = ["--trainer", "ppo", "--workers", 1, "--episodes", 8, "--json"]
+    code, out, err = call("sweep", grid, "--out", tmp_path / "sweep", *words)
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
+    assert {(row["hidden"], row["epsilon"]) for row in rows} == {(h, e) for h in (8, 16) for e in (0.01, 0.0)}
+    runs = sorted((tmp_path / "sweep").glob("hidden8-*"))
+    code, out, err = call("card", *runs, "--out", page, "--quick-seeds", 3, "--workers", 1)
+    assert code == 0 and "hidden=8" in out, err
+    command = shlex.split(read_card(page)["runs"][0]["command"])[3:]
+    train, (_, task, config) = cli.parse(command), read_run(Run.load(runs[0]))
+    assert type(train).choice.trainer.kind == "ppo" and train.parts() == (task, config)
+    code, out, err = call("verify", page, "--workers", 1)
+    assert code == 0 and "equal bit for bit" in out, err
 
 
 @pytest.mark.parametrize("columns", ["1", "9", "0", "x"])

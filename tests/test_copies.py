@@ -14,6 +14,7 @@ from lwm_nb.labyrinth.env import LabyrinthVectorEnv
 from lwm_nb.labyrinth.oracles import ORACLES, SyncLabyrinths
 from lwm_nb.latent.controller import CodeDreams, SeenVectorEnv
 from lwm_nb.latent.retro import RetroVectorEnv
+from lwm_nb.tokens.practice import SideBySide
 from lwm_nb.worlds.bonuses import Information, NewCells, PaidLabyrinths, RandomNetwork, TelevisionLabyrinths
 from lwm_nb.worlds.dreams import DreamVectorEnv
 from lwm_nb.worlds.games import GameTask, GameVectorEnv
@@ -29,6 +30,7 @@ GAMES = {
     GameVectorEnv: lambda: GameTask("catch").make(4),
     Corners: lambda: Corners(4),
     DreamVectorEnv: lambda: DreamVectorEnv(Posterior(3), 4, horizon=12),
+    SideBySide: lambda: SideBySide([LabyrinthVectorEnv(2, **MAZES), LabyrinthVectorEnv(3, size=4)]),
     AtariVectorEnv: lambda: AtariVectorEnv("freeway", 2, size=24, max_steps=12, sticky=0.2),
 }
 BONUSES = {"new": NewCells, "random": RandomNetwork, "information": lambda: Information(3)}

@@ -53,6 +53,7 @@ import lwm_nb.atari.agent
 import lwm_nb.atari.frames
 import lwm_nb.encoder.training
 import lwm_nb.labyrinth.task
+import lwm_nb.tokens.practice
 import lwm_nb.worlds.thesis_games  # noqa: F401 - these register tasks and trainers
 
 # %% ../../nbs/11_command_line/02_training.ipynb #1bc72c40

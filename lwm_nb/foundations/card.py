@@ -47,7 +47,7 @@ from lwm_nb.foundations.studies import (
 from .sweep import make_settings
 
 # %% ../../nbs/0_foundations/14_card.ipynb #635a171a
-from .tasks import Result, find_task, find_trainer, settings_of
+from .tasks import Result, find_task, find_trainer, settings_of, usual_trainer
 
 # %% ../../nbs/0_foundations/14_card.ipynb #b1cabbf4
 def _usable(folder):
@@ -104,7 +104,10 @@ def rerun_command(
     trainer, task, config = _from_stored(run)
     presets = {name: make_settings(trainer, task, name) for name in trainer.presets}
     preset = min(presets, key=lambda name: len(_changed(config, presets[name])))
-    words = ["python", "-m", "lwm_nb", "train"] + (["--preset", preset] if preset != "default" else [])
+    words = ["python", "-m", "lwm_nb", "train"]
+    words += ["--task", task.name] if task.name != "labyrinth" else []
+    words += ["--trainer", trainer.kind] if trainer.kind != usual_trainer(task) else []
+    words += ["--preset", preset] if preset != "default" else []
     for name, value in (_changed(task, type(task)()) | _changed(config, presets[preset])).items():
         flag = name.replace("_", "-")
         if isinstance(value, bool):
