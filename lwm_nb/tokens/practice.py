@@ -18,6 +18,7 @@ from fastcore.basics import patch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from ..agent.dqn import use_compiled
 from ..agent.encoders import obs_spec
 from ..agent.trainer import CURVE_EPISODES, AgentTrainer, curve_numbers
 from ..agent.training import check_finite, check_start
@@ -213,6 +214,8 @@ class PracticeConfig(ActorConfig):
     """Size of the recurrent state."""
     stages: str = ""
     """Labyrinths: sizes and shares of the training, as in 3:50 4,5:100; empty: the task as it is."""
+    compiled: bool = True
+    """Unroll the network in compiled loops, on the processor only: quicker, with other rounding."""
     temperature: float = 0.5
     """Of the policy when it is judged or loaded: divides the log-odds; 0: the likeliest action."""
     log_every: int = 100_000
@@ -379,7 +382,8 @@ class Practice:
     ):
         check_task(task, config)
         self.task, self.config, self.device = task, config, resolve_device(config.device)
-        self.actor = make_actor(task, config).to(self.device)
+        quick = config.compiled and self.device.type == "cpu"
+        self.actor = use_compiled(make_actor(task, config).to(self.device), quick)
         self.learner = ActorLearner(self.actor, replace(config, reward_scale=1.0), config.seed)
         self.lengths, self.returns, self.losses = [], [], {}
         self.enter(0)
@@ -589,7 +593,7 @@ class PracticeTrainer(AgentTrainer):
     def load(self, run, name="last"):
         "The trained actor as a policy; ValueError for a run of another kind."
         task, config = read_kind(run, self.kind, PracticeConfig)
-        actor = make_actor(task, config)
+        actor = use_compiled(make_actor(task, config), config.compiled)
         actor.load_state_dict(run.load_checkpoint(name)[0])
         return ActorPolicy(actor, config.temperature, seed=config.seed)
 
