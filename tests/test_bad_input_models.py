@@ -1,4 +1,4 @@
-"""What every function of tensors of chapters 4 and 7 does with every kind of number."""
+"""What every function of tensors of chapters 4 and 7 to 9 does with every kind of number."""
 
 import importlib
 import inspect
@@ -11,6 +11,10 @@ from test_bad_input_shapes import INPUTS, numbers, quiet
 
 from lwm_nb.agent import dqn, forward_model
 from lwm_nb.agent.intrinsic_reward import ErrorNorm
+from lwm_nb.foundations.rows import Row
+from lwm_nb.latent import evaluation as codes
+from lwm_nb.latent import joint, vae
+from lwm_nb.tokens import imagination, practice, quantisers, token_model, tokenizer, transformer
 from lwm_nb.worlds import conformance, dreams, evaluation, frame_models, interface, spatial_models
 
 
@@ -28,6 +32,9 @@ def fitting(net, *tensors):
 Q = seeded(dqn.QNetwork, 4, 3, 8)
 MODEL = seeded(forward_model.ForwardModel, 4, 3, 8, bits=False)
 FRAMES = seeded(frame_models.rnn_dense, (2, 2), 3, rewards=(0.0, 1.0), hidden=2, strand=2)
+LATENT = seeded(joint.LatentWorldModel, (8, 8), 3, latent=4, width=2, hidden=8, mixtures=2)
+ACTOR = seeded(imagination.ActorCritic, (4,), 3, 8)
+VAE = seeded(vae.VAE, (8, 8), 2, 2, scale=1.0, threshold=0.25)
 THING = evaluation.Thing("thing", 1, 1, (0, 255, 0), lambda s: (s["a"], 0 * s["a"]), ("a",))
 
 
@@ -93,6 +100,57 @@ def mean_nats(x, y):
     return interface.mean_nats(x, {"mask": yes, "first": ~yes})
 
 
+def memory_nats(x, y):
+    known = codes.pairs(y[:, None], batch(y, y))
+    given = batch(x, y)
+    if len(x) > 2:
+        x = x.unflatten(0, (-1, 2))
+        given = {name: value.reshape(len(x), 2, *value.shape[2:]) for name, value in given.items()}
+    else:
+        x = x[:, None]
+    return list(codes.memory_nats(fitting(LATENT, x, y), x, given, known).values())
+
+
+def foreground_error(x, y):
+    wide = [torch.cat([part[:, :, None].expand(*part.shape, 8)] * 2, 1) for part in (x, y)]
+    return vae.foreground_error(fitting(VAE, x, y), wide[0], wide[1][:, None])
+
+
+def actor_loss(x, y):
+    no, b = torch.zeros(len(x), 1, dtype=torch.bool), batch(x, y)
+    rows = b["obs"], b["action"], no, b["action"][1:], y[1:, :1], y[:, :1], y[1:, 1:2], no[1:], ~no[1:]
+    rollout = imagination.Rollout(*rows, torch.zeros(1, 8))
+    settings = imagination.ActorConfig()
+    return list(imagination.actor_loss(fitting(ACTOR, x), rollout, x[1:, :1], settings).values())
+
+
+def value_where_cut(x, y):
+    """Of states in every precision; numpy, which holds the row, has no bfloat16."""
+    seen = (x.float() if x.dtype == torch.bfloat16 else x).numpy()
+    no, nothing = np.zeros(len(x), bool), np.zeros(len(x))
+    cut, action = (np.arange(len(x)) % 3 != 1), np.arange(len(x)) % 3
+    ended = np.flatnonzero(cut)
+    row = Row(seen, action, nothing, no, no, cut, ended, seen[ended], nothing[ended], action[ended])
+    return list(practice.value_where_cut(fitting(ACTOR, x, y), row, y.repeat(1, 2)))
+
+
+def frame_loss(name):
+    def call(x, y):
+        loss = tokenizer.frame_loss(name, median=y.mean(0)[None, :, None, None], eye=lambda x: x[:, :1])
+        return loss(pictures(x), pictures(y))
+
+    return call
+
+
+def back_and_forth(x, y):
+    patches = tokenizer.to_patches(x[..., None, None], (2, 1))
+    return tokenizer.from_patches(patches, (2, 1), (x.shape[1], 1, 1))
+
+
+def ranked(x, y):
+    return codes.ranking(x.flatten(), torch.arange(x.numel()) % 3 == 1)
+
+
 EVEN = lambda x: torch.arange(len(x)) % 2 == 0
 FUNCTIONS = {
     "rescale": lambda x, y: dqn.rescale(x),
@@ -119,22 +177,55 @@ FUNCTIONS = {
     "index_state": lambda x, y: interface.index_state({"a": x}, EVEN(x))["a"],
     "mean_nats": mean_nats,
     "move": lambda x, y: spatial_models.move(x[:, None, None], y.repeat(1, 2)[:, :6].reshape(-1, 2, 3)),
-}
+    "pairs": lambda x, y: list(codes.pairs(x[:, None], batch(x, y))),
+    "memory_nats": memory_nats,
+    "ahead_errors": lambda x, y: list(
+        codes.ahead_errors(fitting(LATENT, x), x[:, None], batch(x, y), (1, 3)).values()
+    ),
+    "ranking": ranked,
+    "outcome_rankings": lambda x, y: list(
+        codes.outcome_rankings(fitting(LATENT, x), x[:, None], batch(x, y)).values()
+    ),
+    "log_interval": lambda x, y: joint.log_interval(x.round(), y, 2.0),
+    "normal_kl": lambda x, y: vae.normal_kl(x, y.abs() + 1e-4),
+    "foreground_error": foreground_error,
+    "actor_loss": actor_loss,
+    "value_where_cut": value_where_cut,
+    "nearest": lambda x, y: quantisers.nearest(x, y[:5]),
+    "straight_through": lambda x, y: quantisers.straight_through(x, y),
+    "draw_index": lambda x, y: token_model.draw_index(x, torch.Generator().manual_seed(0)),
+    "to_patches": lambda x, y: tokenizer.to_patches(x[..., None, None], (2, 1)),
+    "from_patches": back_and_forth,
+    "median_frame": lambda x, y: tokenizer.median_frame(x),
+    "places_right": lambda x, y: tokenizer.places_right(
+        pictures(x)[:, None], {"a": np.zeros((len(x), 1))}, THING
+    ),
+    "angles": lambda x, y: transformer.angles(x, 2),
+    "rotate": lambda x, y: transformer.rotate(x, (y[:, :2].cos(), y[:, :2].sin())),
+} | {f"frame_loss, {name}": frame_loss(name) for name in tokenizer.LOSSES}
 ELSEWHERE = {
     "bootstrap_values": "the middle of td_errors, which gives it what it computed itself",
     "plain_forecasts": "frames of a game, chosen and not computed with",
+    "listed": "tokens, whole numbers",
+    "perplexity": "tokens, whole numbers",
+    "frame_mask": "numbers of episodes, whole",
+    "place_mask": "booleans",
+    "distinct_patches": "bytes",
+    "train_eye": "a training on bytes",
+    "fit_tokenizer": "a training on bytes",
 }
 NOTHING = {"one row", "no row", "no column"}  # NaN says that there is nothing to average
-# NaN says, as documented: nothing moved
-UNDEFINED = {"measures"}
-BOUNDED = {"measures"}  # of frames 0..scale: what is huge is no frame
-FLOAT32_INSIDE = {"td_errors"}  # observations of any kind are float32 there: 1e250 is infinite
+# NaN says, as documented: nothing moved or was in front, all were alike, an episode is too short
+UNDEFINED = {"measures", "foreground_error", "ranking", "outcome_rankings", "ahead_errors"}
+BOUNDED = {"measures", "foreground_error"}  # of frames 0..scale: what is huge is no frame
+# observations of any kind are float32 there: 1e250 is infinite
+FLOAT32_INSIDE = {"td_errors", "actor_loss", "value_where_cut"}
 ROUNDING = {("ErrorNorm", "constant"), ("ErrorNorm", "tiny")}  # a deviation of .1 ulp; one that underflows: 0
 
 
 def test_every_function_of_tensors_is_in_the_list():
     found = {"ErrorNorm"}
-    for chapter in ("agent", "worlds"):
+    for chapter in ("agent", "worlds", "latent", "tokens"):
         package = importlib.import_module(f"lwm_nb.{chapter}")
         for entry in pkgutil.iter_modules(package.__path__):
             module = importlib.import_module(f"{package.__name__}.{entry.name}")
@@ -143,7 +234,7 @@ def test_every_function_of_tensors_is_in_the_list():
                 if inspect.isfunction(own):
                     kinds = [p.annotation for p in inspect.signature(own).parameters.values()]
                     found |= {name} if torch.Tensor in kinds else set()
-    assert found - set(ELSEWHERE) == {name.split(",")[0] for name in FUNCTIONS}
+    assert found - set(ELSEWHERE) == {name.split(",")[0] for name in FUNCTIONS} - {"frame_loss"}
     assert set(ELSEWHERE) <= found
 
 
@@ -201,7 +292,10 @@ def test_what_is_refused_is_said():
         "rows are (3, 1, 5): this memory takes (T, B, 4)": lambda: dqn.Memory(4, 2)(many, many, many[0]),
         "there are 0 rows: burn_in is 2, so give at least 4": lambda: td_errors(*INPUTS["no row"]),
         "have no finite mean and deviation": lambda: error_norm(*INPUTS["huge"]),
+        "are too large for torch.float32": lambda: memory_nats(*INPUTS["huge"]),
+        "must be (N, D) and (K, D)": lambda: quantisers.nearest(torch.ones(3, 2), torch.ones(0, 2)),
         "needs 1 × 1 pixels": lambda: evaluation.locate(torch.ones(2, 0, 3, 3), THING),
+        "there are 0 frames": lambda: tokenizer.median_frame(torch.ones(0, 2, 2)),
     }.items():
         with pytest.raises(ValueError) as found:
             words()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from fastcore.basics import patch
 
+from ..agent.dqn import _precise
 from .joint import LatentWorldModel
 from .mdn import LinearGaussian
 from .vae import foreground_error
@@ -40,6 +41,16 @@ def codes(
     return z
 
 # %% ../../nbs/8_latent/06_evaluation.ipynb #d4a1bc5a
+def _fitting(z, latent):
+    """Codes in float32 at least; ValueError for another shape, and where their squares are out of range."""
+    (z,) = _precise(z)
+    if z.ndim != 3 or not z.numel() or z.shape[2] != latent:
+        raise ValueError(f"codes {tuple(z.shape)} must be (T, B, {latent}), with a row at least")
+    if z.abs().max() > torch.finfo(z.dtype).max ** 0.4:
+        raise ValueError(f"codes of up to {z.abs().max():.0e} are too large for {z.dtype}: scale them down")
+    return z
+
+
 def pairs(
     z: torch.Tensor,  # codes (T, B, D)
     batch: dict,  # action, first, mask (T, B)
@@ -57,6 +68,7 @@ def memory_nats(
     known: tuple,  # of `pairs`, on which the linear model is fitted
 ) -> dict:  # gain over the linear model, nats a dimension; shuffled, frozen: nats a step lost with these
     "Log-likelihoods of the next code, compared."
+    z = _fitting(z, model.vae.latent)
     linear = LinearGaussian(*known, model.num_actions, floor=model.memory.floor)
     counted = (batch["mask"] & ~batch["first"])[1:]
 
@@ -78,6 +90,7 @@ def ahead_errors(
     every: int = 5,  # rows between starts
 ) -> dict:  # {h: squared error as a share of that of persistence}
     "Error with closed eyes; NaN where no episode is long enough."
+    z = _fitting(z, model.vae.latent)
     actions = batch["action"] if actions is None else actions
     rows = torch.arange(len(z))[:, None]
     starts = batch["mask"] & (rows % every == 0) & (rows > 0)
@@ -105,6 +118,7 @@ def ranking(
     "Area under the ROC curve; NaN where all are alike."
     from sklearn.metrics import roc_auc_score  # here: scikit-learn takes a second
 
+    (scores,) = _precise(scores)
     return float(roc_auc_score(truth, scores)) if truth.any() and not truth.all() else float("nan")
 
 
@@ -115,6 +129,7 @@ def outcome_rankings(
     batch: dict,  # (T, B, …)
 ) -> dict:  # auc reward, auc end
     "How well the heads rank steps; rewarded is a step whose reward is above the median."
+    z = _fitting(z, model.vae.latent)
     counted = (batch["mask"] & ~batch["first"])[1:]
     hidden = model.memory.terms(z, batch, model.reward_scale)["hidden"]
     reward, logit = model.memory.outcome(hidden[1:][counted]).unbind(-1)

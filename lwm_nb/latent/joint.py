@@ -11,6 +11,7 @@ import torch
 from fastcore.basics import patch
 from torch import nn
 
+from ..agent.dqn import _precise
 from ..agent.forward_model import Imagined
 from ..foundations.seeding import torch_generator
 from .inverse import InverseModel
@@ -24,10 +25,12 @@ def log_interval(
     std: float,  # of the normal, > 0
 ) -> torch.Tensor:  # log-probability (…) of value − ½ … value + ½
     "Probability of a whole number under a normal, stable far from its mean."
+    value, mean = _precise(value, mean)
     away = (value - mean).abs()
     low, high = -(away + 0.5) / std, -(away - 0.5) / std
     upper = torch.special.log_ndtr(high)
-    return upper + torch.log1p(-(torch.special.log_ndtr(low) - upper).exp())
+    nats = upper + torch.log1p(-(torch.special.log_ndtr(low) - upper).exp())
+    return nats.masked_fill(upper.isneginf(), -torch.inf)
 
 
 class FramePrediction:

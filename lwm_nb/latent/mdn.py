@@ -12,6 +12,8 @@ from torch import nn
 from torch.distributions import Categorical, MixtureSameFamily, Normal
 from torch.nn import functional as F
 
+from ..agent.dqn import _precise
+
 # %% ../../nbs/8_latent/03_mdn_rnn.ipynb #f095c5b4
 @dataclass(frozen=True)
 class Mixture:
@@ -94,6 +96,7 @@ class MDNRNN(nn.Module):
         action: torch.Tensor,  # that is done now (B,) int64
     ) -> tuple:  # hidden and cell (B, H)
         "State before the next row."
+        z = z.to(self.cell.weight_ih.dtype)
         onehot = F.one_hot(action, self.num_actions).to(z.dtype)
         return self.cell(torch.cat([z, onehot], 1), state)
 
@@ -167,18 +170,23 @@ class LinearGaussian:
         num_actions: int,  # discrete actions
         floor: float = 0.02,  # no σ is below this
     ):
+        if not len(z):
+            raise ValueError("there are 0 pairs of codes: give some to fit the linear model on")
+        z, after = _precise(z, after)
         self.num_actions = num_actions
         inputs = self._inputs(z, action).double()
         square = inputs.T @ inputs + 1e-4 * len(z) * torch.eye(inputs.shape[1])
-        self.weights = torch.linalg.solve(square, inputs.T @ after.double()).float()
+        self.weights = torch.linalg.solve(square, inputs.T @ after.double()).to(after.dtype)
         self.std = (after - self.mean(z, action)).std(0).clamp(min=floor)
 
     def _inputs(self, z, action):
+        (z,) = _precise(z)
         return torch.cat([z, F.one_hot(action, self.num_actions).to(z.dtype)], -1)
 
     def mean(self, z, action):
         "Expected next code."
-        return self._inputs(z, action) @ self.weights
+        inputs, weights = _precise(self._inputs(z, action), self.weights)
+        return inputs @ weights
 
     def log_prob(self, z, action, after):
         "Nats (N,) of the next codes."

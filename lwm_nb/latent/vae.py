@@ -11,6 +11,8 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
+from ..agent.dqn import _precise
+
 # %% ../../nbs/8_latent/02_vae.ipynb #70d08fff
 class VAE(nn.Module):
     "Convolutional variational autoencoder of square frames."
@@ -97,6 +99,7 @@ def normal_kl(
     std: torch.Tensor,  # (N, D), > 0
 ) -> torch.Tensor:  # nats (N,)
     "KL divergence of independent normals from unit normals."
+    mean, std = _precise(mean, std)
     return (0.5 * (mean.square() + std.square() - 1) - std.log()).sum(1)
 
 
@@ -123,6 +126,11 @@ def foreground_error(
 ) -> float:  # 0: perfect; 1: as good as the mean frame
     "Squared error on the foreground as a share of that of the mean frame; NaN where there is none."
     pixels = vae.pixels(obs)
+    if pixels.shape != pictures.shape or pixels.shape[1:] != vae.mean_frame.shape:
+        raise ValueError(
+            f"frames {tuple(pixels.shape)} and pictures {tuple(pictures.shape)} must be "
+            f"(N, {', '.join(map(str, vae.mean_frame.shape))})"
+        )
     there = vae.is_foreground(pixels)
     of = lambda painted: ((painted - pixels).square() * there).sum()
     return (of(pictures.clamp(0, 1)) / of(vae.mean_frame)).item()

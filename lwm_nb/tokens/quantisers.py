@@ -12,12 +12,20 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
+from ..agent.dqn import _precise
+
 # %% ../../nbs/9_tokens/00_quantisers.ipynb #ad7179c8
 def nearest(
     z: torch.Tensor,  # vectors (N, D)
     codebook: torch.Tensor,  # codes (K, D)
 ) -> torch.Tensor:  # numbers of the nearest codes (N,), 0 … K - 1
     "Which code is the nearest, by squared distance."
+    if not codebook.numel() or z.shape[1:] != codebook.shape[1:]:
+        raise ValueError(f"z {tuple(z.shape)} and codebook {tuple(codebook.shape)} must be (N, D) and (K, D)")
+    z, codebook = _precise(z, codebook)
+    size = codebook.abs().max().item()
+    if size > 1e15 or 0 < size < 1e-15:  # out of range of the squares
+        z, codebook = z / size, codebook / size
     return (codebook.square().sum(1) - 2 * z @ codebook.T).argmin(1)
 
 

@@ -17,6 +17,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
+from ..agent.dqn import _precise
 from ..agent.encoders import convolutions
 from ..agent.forward_model import bit_patterns
 from ..foundations.seeding import numpy_generator, torch_generator
@@ -326,6 +327,8 @@ def median_frame(
     frames: torch.Tensor,  # (N, ...) uint8, some thousand are enough
 ) -> torch.Tensor:  # (...) float
     "What is there most of the time."
+    if not len(frames):
+        raise ValueError("there are 0 frames: give at least one")
     return frames[:: max(1, len(frames) // 1000)].median(0).values.float()
 
 
@@ -340,6 +343,9 @@ def frame_loss(
         raise ValueError(f"loss is {name!r}: choose one of {', '.join(LOSSES)}, with its median or eye.")
 
     def loss(painted, true):
+        if not painted.numel():
+            raise ValueError(f"frames are {tuple(painted.shape)}: give at least one of one pixel")
+        painted, true = _precise(painted, true)
         off = painted - true
         if name == "l1":
             return off.abs().mean()
