@@ -22,12 +22,12 @@ from .config import TrainConfig
 from .encoders import obs_spec
 from .learner import Learner
 from .replay import SequenceReplay, check_memory, free_bytes, replay_bytes
-from ..foundations.config import config_from_dict, plain
 from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.rows import Row, Rows
 from ..foundations.run import Run
 from ..foundations.seeding import numpy_generator, seed_int, set_threads
+from ..foundations.tasks import check_same_settings, settings_of
 
 # %% ../../nbs/4_agent/08_training.ipynb #259f9e94
 @dataclass
@@ -318,8 +318,8 @@ def pack_training(
     tensors |= {f"list.{k}": torch.tensor(getattr(training, k), dtype=torch.float64) for k in LISTS}
     if training.rows.can_resume:
         tensors |= {f"rows.{k}": torch.from_numpy(v) for k, v in training.rows.state().items()}
-    meta = {name: rest for name, (_, rest) in packed.items()}
-    meta |= {"counters": {k: getattr(training, k) for k in COUNTERS}, "config": vars(training.config)}
+    meta = {name: rest for name, (_, rest) in packed.items()} | {"settings": settings_of(training.config)}
+    meta |= {"counters": {k: getattr(training, k) for k in COUNTERS}}
     return tensors, meta | {"explore": training.explore.bit_generator.state}
 
 
@@ -409,16 +409,12 @@ def restore(
     run: Run,  # with states, or begun only
 ):
     "Bring a training to the newest state of its run; ValueError for other settings, or a finished run."
+    if run.status != "finished":  # of which `restore_state` says so
+        check_same_settings(run, training.config, SAME_RESULT)
     stored = run.restore_state()
     if stored is None:
         return
     tensors, meta, parts = stored
-    now, then = plain(training.config), plain(config_from_dict(type(training.config), meta["config"]))
-    other = sorted(k for k in now if now[k] != then[k] and k not in SAME_RESULT)
-    if other:
-        raise ValueError(
-            f"the state in {run.path} was made with another {', '.join(other)}: resume with the same settings"
-        )
     unpack_training(training, tensors, meta)
     training.learner.replay.load_parts(parts)
     known = run.metrics()

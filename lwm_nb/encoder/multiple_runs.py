@@ -24,7 +24,7 @@ from ..foundations.plotting import FALLBACK, use_style
 from ..foundations.run import Run
 from ..foundations.statistics import bootstrap_interval
 from ..foundations.studies import Job, is_done, method_row, run_all
-from ..foundations.tasks import Result, find_trainer, settings_of
+from ..foundations.tasks import Result, find_trainer, other_settings, settings_of
 from ..whitening.losses import LOSS_COLOURS, LOSS_NAMES
 
 # %% ../../nbs/2_encoder/04_multiple_runs.ipynb #5341352f
@@ -85,8 +85,8 @@ def _write_study(out, task, methods, runs):
     if known[0] != task:
         raise ValueError(f"{out} holds a study of {known[0].images}: choose another folder")
     for name in methods.keys() & known[1].keys():
-        ours, theirs = settings_of(methods[name]), settings_of(known[1][name])
-        other = [k for k in ours if ours[k] != theirs[k] and k not in EncoderTrainer.same_result]
+        theirs = plain(settings_of(known[1][name]))
+        other = other_settings(methods[name], theirs, EncoderTrainer.same_result)
         if other:
             raise ValueError(f"{out} holds {name} with another {', '.join(other)}: choose another folder")
     out.mkdir(parents=True, exist_ok=True)

@@ -2,13 +2,14 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'TASKS', 'TRAINERS', 'Policy', 'UniformRandom', 'Metric', 'Evaluation', 'evaluate', 'Task', 'settings_of',
-           'check_same_settings', 'OneEntry', 'known_id', 'GymTask', 'Result', 'Trainer', 'register_task',
-           'register_trainer', 'find_task', 'find_trainer', 'usual_trainer', 'judge_episodes', 'task_settings']
+           'other_settings', 'check_same_settings', 'OneEntry', 'known_id', 'GymTask', 'Result', 'Trainer',
+           'register_task', 'register_trainer', 'find_task', 'find_trainer', 'usual_trainer', 'judge_episodes',
+           'task_settings']
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #17f48216
 import difflib
-from collections.abc import Callable
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields
 from typing import ClassVar, Protocol, runtime_checkable
 
 import gymnasium as gym
@@ -166,18 +167,38 @@ def settings_of(
     return {f.name: getattr(config, f.name) for f in fields(config) if f.init}
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #7eeccb99
+def other_settings(
+    config,  # of the training that is wanted
+    stored: Mapping,  # settings by name, as in JSON; what is not among them is not compared
+    free: tuple = (),  # names of settings that may differ
+) -> list[str]:  # names
+    "Settings that are stored with another value."
+    return [k for k, v in plain(settings_of(config)).items() if k not in free and stored.get(k, v) != v]
+
+
+def _defaults(config):
+    """Settings by name, as in JSON, of those that have a default."""
+    makers = {f.name: f.default_factory for f in fields(config) if f.default_factory is not MISSING}
+    values = {f.name: f.default for f in fields(config) if f.init and f.default is not MISSING}
+    return plain(values | {name: make() for name, make in makers.items()})
+
+
 def check_same_settings(
     run,  # begun: its `config`, and perhaps a state in its folder
     config,  # of the training that wants to go on
     free: tuple = (),  # names of settings that may differ
 ):
-    "ValueError when a run was begun with other settings; what was not stored is not compared."
-    ours = plain(settings_of(config))
+    "ValueError when a run was begun with other settings; what a state does not know yet had its default."
     state = find_state(run.path / "state", run.path / "metrics.csv")
-    for stored in (run.config.get("settings", {}), state.meta.get("settings", {}) if state else {}):
-        other = [k for k, v in ours.items() if k not in free and stored.get(k, v) != v]
+    meta = state.meta if state else {}
+    known = meta.get("settings", meta.get("config"))  # the latter in older states of agents
+    for stored in (run.config.get("settings", {}), _defaults(config) | known if known else {}):
+        other = other_settings(config, stored, free)
         if other:
-            raise ValueError(f"{run.path} was begun with another {', '.join(other)}: choose another folder")
+            raise ValueError(
+                f"{run.path} was begun with another {', '.join(other)}: choose another folder, "
+                "or resume with the same settings"
+            )
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #49571edb
 class OneEntry(gym.ObservationWrapper):
