@@ -188,6 +188,26 @@ def stop_after(row, frames):
         raise KeyboardInterrupt
 
 
+def test_resumed_with_other_settings_is_refused(tmp_path):
+    """Also where only the state says what they were; nothing changes, rows later than the state included."""
+    other = make_config(**vars(CONFIG) | {"lr": 0.5, "device": "auto", "seed": 3})
+    words = "was begun with another seed, lr: choose another folder, or resume with the same settings"
+    for name, stored in (("run", stored_config(TASK, CONFIG, "x")), ("bare", {})):
+        run = Run.create(tmp_path / name, stored, AGENT.kind)
+        with pytest.raises(KeyboardInterrupt):
+            AGENT.train(run, TASK, CONFIG, log=lambda row: stop_after(row, 1_200))
+        before = {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()}
+        assert run.states() and len(run.metrics()) == 1
+        refused(lambda run=run: AGENT.train(run, TASK, other, resume=True), ValueError, words)
+        assert {p: p.read_bytes() for p in run.path.rglob("*") if p.is_file()} == before
+    tensors, meta, _ = run.restore_state()
+    meta["config"] = {k: v for k, v in meta.pop("settings").items() if k != "compiled"}
+    run.save_state(tensors, meta)  # as they were before, without a setting that is newer
+    refused(lambda: AGENT.train(run, TASK, other, resume=True), ValueError, words)
+    newer = make_config(**vars(CONFIG) | {"compiled": True})
+    refused(lambda: AGENT.train(run, TASK, newer, resume=True), ValueError, "begun with another compiled: ")
+
+
 def test_one_process_at_a_time(spawn, tmp_path):
     run = begin(tmp_path / "run", make_config(**vars(CONFIG) | {"frames": 10**7}))
     process = spawn(run.path)
