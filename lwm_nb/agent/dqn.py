@@ -11,7 +11,7 @@ from torch import nn
 
 from .encoders import FlatEncoder, ObsEncoder
 from .replay import real_rows
-from ..foundations.compiled_gru import compiled_gru
+from ..foundations.compiled_gru import check_rows, compiled_gru
 
 # %% ../../nbs/4_agent/02_dqn.ipynb #b40165ae
 def _precise(*tensors):
@@ -117,12 +117,7 @@ def gru_sequence(
     bias: torch.Tensor,  # recurrent bias of the candidate n: (H,)
 ) -> torch.Tensor:  # states after each row: (T, B, H)
     "Unroll a GRU (Cho et al. 2014) over T rows; the state is zeroed where `keep` is 0. Differentiable."
-    size = hidden.shape[-1]
-    if gates.shape[1:] != (len(hidden), 3 * size) or weight.shape != (3 * size, size):
-        raise ValueError(
-            f"gates {tuple(gates.shape)}, hidden {tuple(hidden.shape)} and weight {tuple(weight.shape)} "
-            "must be (T, B, 3H), (B, H) and (3H, H)"
-        )
+    check_rows(gates, hidden, keep, weight, bias)
     parts = _precise(gates, hidden, keep, weight, bias)
     return _GRUSequence.apply(*parts, torch.is_grad_enabled())
 
