@@ -67,7 +67,8 @@ def atari(preset, device):
     return parts | {"1,000 frames": 1e6 / 4 / costs["steps/s"]}
 
 
-def main():
+def main(beginning=""):
+    """The rows whose names begin so."""
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device here: this script compares it with the processor.")
     set_threads(1)
@@ -81,10 +82,11 @@ def main():
         for part in ("actor", "update", "encoder", "surprise", "1,000 frames"):
             rows[f"Atari {preset}, {part}"] = lambda d, at=(preset, part): atari(at[0], d)[at[1]]
     print(f"{'ms':28s} {'cpu':>9s} {'cuda':>9s} {'ratio':>6s}")
-    for name, one in rows.items():
+    for name in [name for name in rows if name.startswith(beginning)]:
+        one = rows[name]
         cpu, cuda = one("cpu"), one("cuda")
         print(f"{name:28s} {cpu:9.1f} {cuda:9.1f} {cpu / cuda:6.1f}", flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
