@@ -46,7 +46,11 @@ def test_pictures_come_back_and_headings_lose_the_marks_of_code(tmp_path):
     names = [cell["outputs"][0]["data"]["image/png"] for cell in cells[1:]]
     write(tmp_path, a=f'<img src="data:image/png;base64,{names[1]}"> PICTURE00007')
     site.link_to_pages(tmp_path, pictures)
-    assert (tmp_path / "a.html").read_text() == '<img src="data:image/png;base64,aGVs\nbG8="> PICTURE00007'
+    tag = '<img alt="picture made by this cell" src="data:image/png;base64,aGVs\nbG8=">'
+    assert (tmp_path / "a.html").read_text() == f"{tag} PICTURE00007"
+    write(tmp_path, a='<img src="a.png" alt="a maze">')
+    site.link_to_pages(tmp_path)
+    assert (tmp_path / "a.html").read_text() == '<img src="a.png" alt="a maze">'
 
 
 def test_navigation_follows_the_reading_order():

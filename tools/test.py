@@ -39,24 +39,27 @@ matplotlib.pyplot nbdev.test numba pandas pytest scipy.stats sklearn.linear_mode
 LONGEST_FIRST = """
 tests/ in JupyterLab
 tests/ with a fork server
-nbs/00_tour.ipynb
 nbs/4_agent/08_training.ipynb
-nbs/experiments/04_rolim.ipynb
+nbs/00_tour.ipynb
 tests/test_packaging.py
-nbs/experiments/05_other_environments.ipynb
-nbs/10_panels/12_training.ipynb
-nbs/10_panels/16_trajectory.ipynb
-nbs/2_encoder/04_multiple_runs.ipynb
-nbs/11_command_line/05_atari.ipynb
-nbs/6_atari/03_agent.ipynb
-nbs/experiments/03_encoders.ipynb
-nbs/3_labyrinth/01_oracles.ipynb
-nbs/experiments/00_labyrinth.ipynb
-nbs/experiments/01_lambda_and_surprise.ipynb
-nbs/11_command_line/00_bench.ipynb
-nbs/11_command_line/03_studies.ipynb
-nbs/1_whitening/02_collapse.ipynb
 nbs/0_foundations/08_jobs.ipynb
+nbs/11_command_line/03_studies.ipynb
+nbs/2_encoder/04_multiple_runs.ipynb
+nbs/11_command_line/04_worlds.ipynb
+nbs/10_panels/12_training.ipynb
+nbs/experiments/04_rolim.ipynb
+tests/test_runs.py
+nbs/9_tokens/06_variants.ipynb
+nbs/9_tokens/07_trainer.ipynb
+nbs/11_command_line/00_bench.ipynb
+nbs/1_whitening/02_collapse.ipynb
+nbs/6_atari/03_agent.ipynb
+nbs/3_labyrinth/01_oracles.ipynb
+nbs/2_encoder/03_training.ipynb
+tests/test_games.py
+nbs/8_latent/01_retro.ipynb
+nbs/6_atari/00_frames.ipynb
+nbs/experiments/20_how_far.ipynb
 """.strip().splitlines()
 CONTEXT = multiprocessing.get_context("fork")
 INSTALLING = CONTEXT.Lock()
