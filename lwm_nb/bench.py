@@ -399,6 +399,7 @@ def bench_workers(
     "How much faster two processes do the same jobs than one; ValueError for less than one turn."
     if repeats < 1:
         raise ValueError(f"repeats is {repeats}: measure at least one turn")
+    run_jobs(small_work, [1], workers=1, show=lambda _: None)  # starts the server that forks the processes
     turns = []
     for _ in progress(range(repeats), desc="turns"):
         turn = {}
