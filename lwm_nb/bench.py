@@ -390,7 +390,7 @@ def small_work(
         x = (x @ weight)[:, :128].tanh()
     return float(x.sum())
 
-
+# %% ../nbs/11_command_line/00_bench.ipynb #c0debe02
 def bench_workers(
     repeats: int = 5,  # turns
     jobs: int = 8,  # of them in each
