@@ -68,7 +68,7 @@ def atari(preset, device):
 
 
 def main(beginning=""):
-    """The rows whose names begin so."""
+    """Time the rows whose names begin with `beginning`."""
     if not torch.cuda.is_available():
         sys.exit("There is no CUDA device here: this script compares it with the processor.")
     set_threads(1)
@@ -82,8 +82,9 @@ def main(beginning=""):
         for part in ("actor", "update", "encoder", "surprise", "1,000 frames"):
             rows[f"Atari {preset}, {part}"] = lambda d, at=(preset, part): atari(at[0], d)[at[1]]
     print(f"{'ms':28s} {'cpu':>9s} {'cuda':>9s} {'ratio':>6s}")
-    for name in [name for name in rows if name.startswith(beginning)]:
-        one = rows[name]
+    for name, one in rows.items():
+        if not name.startswith(beginning):
+            continue
         cpu, cuda = one("cpu"), one("cuda")
         print(f"{name:28s} {cpu:9.1f} {cuda:9.1f} {cpu / cuda:6.1f}", flush=True)
 
