@@ -92,7 +92,7 @@ class PlainNet(nn.Module):
         advantage = self.advantage(states)
         return self.value(states) + advantage - advantage.mean(2, keepdim=True), hidden
 
-
+# %% ../nbs/11_command_line/00_bench.ipynb #1fcdbe7b
 def plain_errors(
     net: PlainNet,  # online network
     target_net: PlainNet,  # its slow copy

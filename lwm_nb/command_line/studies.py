@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from fastcore.basics import patch
 from tyro.conf import Positional, Suppress, arg, subcommand
 
 import lwm_nb
@@ -127,7 +128,7 @@ def check_study(
                 "or remove that folder"
             )
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #c3032b20
 def main_table(
     root: Path,  # folder of the study
     task: LabyrinthTask,  # its labyrinths
@@ -187,44 +188,48 @@ class Reproduce:
         label = self.labyrinth.label.removeprefix("labyrinth-")
         return self.out or RUNS / f"reproduce-{label}{'-quick' * self.quick}"
 
-    def run(self) -> tuple[dict, str]:  # for a program, for a person
-        "Do what is still to be done; raises ValueError for wrong settings and RuntimeError for failed runs."
-        if not self.seeds:
-            raise UsageError("reproduce wants at least one seed: --seeds 0 1 2")
-        for seed in self.seeds:
-            check_seed(seed)
-        self.labyrinth.make(1)
-        changes, root = QUICK if self.quick else {}, self.folder
-        methods = {"DQN": make_config(**changes), "DQN+WM": make_config(add_ri=True, **changes)}
-        seeds = tuple(dict.fromkeys(self.seeds))
-        jobs = make_jobs(root, methods, seeds, self.labyrinth, find_trainer("agent"))
-        check_study(jobs)
-        started = time.perf_counter()
-        workers, every = begin_study(len(jobs), root, self.workers)
-        run_study(jobs, workers, every, live_table(workers))
-        table = main_table(root, self.labyrinth, methods)
-        written = write_study(table, root, self.labyrinth, self.quick)
-        minutes, rows = (time.perf_counter() - started) / 60, table.to_dict("records")
-        result = {"run": root, "quick": self.quick, "minutes": minutes, "table": rows, **written}
-        return result, self.text(rows, written["files"], minutes)
-
-    def text(
-        self,
-        rows: list[dict],  # the table
-        files: dict,  # by name
-        minutes: float,  # what it took
-    ) -> str:  # some lines
-        "The answer for a person."
-        intervals = "intervals: over seeds for agents, over episodes for oracles"
-        lines = [study_text(rows), f"ε = 0 is greedy; {intervals}"]
-        if self.quick:
-            lines.append("A REHEARSAL: these figures mean nothing but that everything works.")
-        lines += [f"{name + ':':<8}{path}" for name, path in files.items() if path]
-        return "\n".join([*lines, f"runs:   {self.folder} ({minutes:.1f} minutes)"])
-
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
+
+# %% ../../nbs/11_command_line/03_studies.ipynb #0f41c8f1
+@patch
+def run(self: Reproduce) -> tuple[dict, str]:  # for a program, for a person
+    "Do what is still to be done; raises ValueError for wrong settings and RuntimeError for failed runs."
+    if not self.seeds:
+        raise UsageError("reproduce wants at least one seed: --seeds 0 1 2")
+    for seed in self.seeds:
+        check_seed(seed)
+    self.labyrinth.make(1)
+    changes, root = QUICK if self.quick else {}, self.folder
+    methods = {"DQN": make_config(**changes), "DQN+WM": make_config(add_ri=True, **changes)}
+    seeds = tuple(dict.fromkeys(self.seeds))
+    jobs = make_jobs(root, methods, seeds, self.labyrinth, find_trainer("agent"))
+    check_study(jobs)
+    started = time.perf_counter()
+    workers, every = begin_study(len(jobs), root, self.workers)
+    run_study(jobs, workers, every, live_table(workers))
+    table = main_table(root, self.labyrinth, methods)
+    written = write_study(table, root, self.labyrinth, self.quick)
+    minutes, rows = (time.perf_counter() - started) / 60, table.to_dict("records")
+    result = {"run": root, "quick": self.quick, "minutes": minutes, "table": rows, **written}
+    return result, self.text(rows, written["files"], minutes)
+
+
+@patch
+def text(
+    self: Reproduce,
+    rows: list[dict],  # the table
+    files: dict,  # by name
+    minutes: float,  # what it took
+) -> str:  # some lines
+    "The answer for a person."
+    intervals = "intervals: over seeds for agents, over episodes for oracles"
+    lines = [study_text(rows), f"ε = 0 is greedy; {intervals}"]
+    if self.quick:
+        lines.append("A REHEARSAL: these figures mean nothing but that everything works.")
+    lines += [f"{name + ':':<8}{path}" for name, path in files.items() if path]
+    return "\n".join([*lines, f"runs:   {self.folder} ({minutes:.1f} minutes)"])
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #bde4f021
 def grid_text(
@@ -295,31 +300,33 @@ class Sweep:
         "Where the sweep is."
         return self.out or RUNS / self.grid.stem
 
-    def run(self) -> tuple[dict, str]:  # for a program, for a person
-        "Do what is left to do; raises ValueError for a wrong grid, RuntimeError when runs failed."
-        check_episodes(1 if self.episodes is None else self.episodes)
-        table, root, task = read_grid(self.grid), self.folder, find_task(self.task)()
-        trainer = find_trainer(self.trainer or usual_trainer(task))
-        options = {"episodes": self.episodes or judge_episodes(task)} if hasattr(task, "make") else {}
-        workers, every = begin_study(len(table), root, self.workers)
-        cells = sweep(
-            table, root, task, trainer, self.workers, self.backend, self.redo_failed, live_table(workers),
-            every, **options,
-        )  # fmt: skip
-        rows, files = write_sweep(table, root, task, trainer, cells)
-        failed = cells[cells.status != "finished"]
-        if len(failed):
-            said = "; ".join(f"{r.run}: {r.error or r.status}" for r in failed.itertuples())
-            raise RuntimeError(
-                f"{len(failed)} of {len(cells)} runs failed ({said}); the others are in {root}, "
-                "and --redo-failed tries these again"
-            )
-        said = [grid_text(rows), *(f"{k}: {v}" for k, v in files.items())]
-        return {"run": root, "rows": rows, "files": files}, "\n".join(said)
-
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
+
+# %% ../../nbs/11_command_line/03_studies.ipynb #987d65cd
+@patch
+def run(self: Sweep) -> tuple[dict, str]:  # for a program, for a person
+    "Do what is left to do; raises ValueError for a wrong grid, RuntimeError when runs failed."
+    check_episodes(1 if self.episodes is None else self.episodes)
+    table, root, task = read_grid(self.grid), self.folder, find_task(self.task)()
+    trainer = find_trainer(self.trainer or usual_trainer(task))
+    options = {"episodes": self.episodes or judge_episodes(task)} if hasattr(task, "make") else {}
+    workers, every = begin_study(len(table), root, self.workers)
+    cells = sweep(
+        table, root, task, trainer, self.workers, self.backend, self.redo_failed, live_table(workers),
+        every, **options,
+    )  # fmt: skip
+    rows, files = write_sweep(table, root, task, trainer, cells)
+    failed = cells[cells.status != "finished"]
+    if len(failed):
+        said = "; ".join(f"{r.run}: {r.error or r.status}" for r in failed.itertuples())
+        raise RuntimeError(
+            f"{len(failed)} of {len(cells)} runs failed ({said}); the others are in {root}, "
+            "and --redo-failed tries these again"
+        )
+    said = [grid_text(rows), *(f"{k}: {v}" for k, v in files.items())]
+    return {"run": root, "rows": rows, "files": files}, "\n".join(said)
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #aefc7a75
 @dataclass(frozen=True)
@@ -327,7 +334,7 @@ class _EncoderFlags(EncoderConfig):
     loss: Suppress[str] = "w_mse"
     seed: Suppress[int] = 0
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #90d4ad39
 @dataclass(frozen=True)
 class EncodersTrain:
     "Train an encoder several times under each loss; finished runs are skipped, others continued."
@@ -506,7 +513,7 @@ def verdict_text(
         same = f"Not equal bit for bit: {why}."
     return "\n".join([text_table(lines), said, same, CANNOT])
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #edff4e0e
 @dataclass(frozen=True)
 class Verify:
     "Train the quick profile of a reproduction card again: does each figure lie inside the card's interval?"

@@ -280,7 +280,7 @@ def stored(
         reason = reason if len(reason) < 100 else f"{reason[:97]}..."
         raise ValueError(f"{path}: the checkpoint does not fit the settings beside it ({reason})") from None
 
-
+# %% ../../nbs/11_command_line/02_training.ipynb #9761a5dc
 class _EvalCommand:
     "What `lwm-nb eval` does; the flags of the task are added by `eval_command`."
 
@@ -316,7 +316,7 @@ class _EvalCommand:
         "What an interrupt leaves."
         return "Stopped. Nothing was changed."
 
-
+# %% ../../nbs/11_command_line/02_training.ipynb #137c31a3
 def eval_command(
     task: type,  # dataclass of the task whose flags there are
 ) -> type:  # dataclass with `run` and `stopped`
