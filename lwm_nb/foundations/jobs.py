@@ -77,7 +77,7 @@ def _child(payload, pipe):
     function, job = cloudpickle.loads(payload)
     pipe.send(_attempt(function, job))
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #aebab781
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
 
@@ -114,7 +114,7 @@ def _ending(process):
         return f"killed by {signal.Signals(-code).name}"
     return f"ended with exit code {code} and no answer"
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #759374a8
 def _supervised(function, jobs, names, workers):
     """Outcomes as they come; None from time to time, so that the caller can show how it goes."""
     context, started = _context(), time.perf_counter()
@@ -149,7 +149,7 @@ def _supervised(function, jobs, names, workers):
     finally:
         _stop([process for _, process, _ in running.values()])
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #59ddcb08
 def _stop(processes, grace=60.0):
     """Interrupt children and give them time to save what they have; what still runs then is killed."""
     for process in processes:

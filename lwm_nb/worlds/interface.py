@@ -53,30 +53,6 @@ class Corners(VectorEnv):
         self.stream = self.stream * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
         return (self.stream >> np.uint64(62)).astype(np.int64)
 
-    def step(self, actions):
-        "Light a corner everywhere."
-        terminated = (actions == 3) & (self.corner == 3)
-        self.steps += 1
-        truncated = (self.steps >= self.max_steps) & ~terminated
-        reward, ended = (actions == 0).astype(np.float32), terminated | truncated
-        self.corner = np.array(actions, np.int64)
-        info = {"final_obs": self.frames[self.corner], "_final_obs": ended}
-        if ended.any():
-            started = self.stream.copy()
-            self.corner = np.where(ended, self._start(), self.corner)
-            self.stream = np.where(ended, self.stream, started)
-            self.steps[ended] = 0
-        return self.frames[self.corner], reward, terminated, truncated, info
-
-    def state(self) -> dict:  # arrays (N,)
-        "All that decides what happens from here on."
-        return {name: getattr(self, name).copy() for name in ("corner", "steps", "stream")}
-
-    def load_state(self, state):
-        "Go on from there."
-        for name, value in state.items():
-            setattr(self, name, np.array(value, copy=True))
-
     @staticmethod
     def picture(
         obs,  # frames (N, 8, 8): 0 … 1
@@ -84,6 +60,36 @@ class Corners(VectorEnv):
         "Red on black."
         red = (np.asarray(obs, float) * 255).round().astype(np.uint8)
         return np.stack([red, 0 * red, 0 * red], axis=-1)
+
+# %% ../../nbs/7_worlds/00_interface.ipynb #245f18fc
+@patch
+def step(self: Corners, actions):
+    "Light a corner everywhere."
+    terminated = (actions == 3) & (self.corner == 3)
+    self.steps += 1
+    truncated = (self.steps >= self.max_steps) & ~terminated
+    reward, ended = (actions == 0).astype(np.float32), terminated | truncated
+    self.corner = np.array(actions, np.int64)
+    info = {"final_obs": self.frames[self.corner], "_final_obs": ended}
+    if ended.any():
+        started = self.stream.copy()
+        self.corner = np.where(ended, self._start(), self.corner)
+        self.stream = np.where(ended, self.stream, started)
+        self.steps[ended] = 0
+    return self.frames[self.corner], reward, terminated, truncated, info
+
+# %% ../../nbs/7_worlds/00_interface.ipynb #c54582d1
+@patch
+def state(self: Corners) -> dict:  # arrays (N,)
+    "All that decides what happens from here on."
+    return {name: getattr(self, name).copy() for name in ("corner", "steps", "stream")}
+
+
+@patch
+def load_state(self: Corners, state):
+    "Go on from there."
+    for name, value in state.items():
+        setattr(self, name, np.array(value, copy=True))
 
 # %% ../../nbs/7_worlds/00_interface.ipynb #5d88a954
 @runtime_checkable
@@ -105,7 +111,7 @@ class Prediction(Protocol):
     ) -> torch.Tensor:  # (B, *obs_shape)
         "Draw an observation."
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #124a43fc
 @runtime_checkable
 class WorldModel(Protocol):
     "What every world model can do; most are torch modules, too. `decode(state)` is optional."
@@ -273,7 +279,7 @@ class Constant:
     def decode(self, state):
         return Corners.picture(state["shown"])
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #870b8a6b
 class CopyLast(Constant):
     "World model that expects what it saw last."
 
