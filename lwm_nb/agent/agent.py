@@ -126,7 +126,7 @@ def _surprise(self: Agent, seen, action, first, forget):
     self.last_obs, self.last_first, self.model_hidden = seen, first, states[0]
     return self.intrinsic_reward
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #5cdf2876
 @patch
 def act(
     self: Agent,

@@ -189,7 +189,7 @@ class PatternsHead(Head):
         "What is expected in these states."
         return Patterns(self(states))
 
-
+# %% ../../nbs/4_agent/03_forward_model.ipynb #83b90f97
 class GaussianHead(Head):
     "Real vectors: a mean and a standard deviation for each component."
 

@@ -322,7 +322,7 @@ def pack_training(
     meta |= {"counters": {k: getattr(training, k) for k in COUNTERS}}
     return tensors, meta | {"explore": training.explore.bit_generator.state}
 
-
+# %% ../../nbs/4_agent/08_training.ipynb #2fafce84
 def unpack_training(
     training: Training,  # fresh, of the same settings; is brought to where the other stood
     tensors: dict,  # of `pack_training`

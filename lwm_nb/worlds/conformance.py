@@ -145,7 +145,7 @@ def check_reset(case):
             not leaks, "a gradient flows from an episode into the one before: cut it where `first` is true."
         )
 
-
+# %% ../../nbs/7_worlds/01_conformance.ipynb #fbc8028c
 def check_carried(case):
     "Pieces equal the whole, and the rows of `loss` equal those of `observe`."
     batch = case.play()
@@ -295,7 +295,7 @@ def check_start(case):
     equal = all(same(state[k], seen[k]) for k in seen)
     require(equal, "a first row that was drawn leads to another state than one that was seen.")
 
-
+# %% ../../nbs/7_worlds/01_conformance.ipynb #09d6ce3d
 def check_probabilities(case):
     "Probabilities sum to at most one, and samples have the mean that is promised."
     batch, many = case.play(rows=41), 4_000
