@@ -32,7 +32,7 @@ class Walk:
         same = self.columns[(self.columns.episode == row.episode) & (self.columns.step <= row.step)]
         return list(zip(same.row, same.col, strict=True))
 
-
+# %% ../../nbs/4_agent/14_probe.ipynb #a1e1b8c3
 def record_walk(
     agents: dict,  # {name: agent}; the first walks, the others look on
     labyrinth: LabyrinthTask,  # where

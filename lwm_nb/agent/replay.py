@@ -355,7 +355,7 @@ def new_part(
     self.parts.append(name)
     return name, part
 
-
+# %% ../../nbs/4_agent/01_replay.ipynb #7477c237
 @patch
 def load_parts(
     self: SequenceReplay,

@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from fastcore.basics import patch
 
 from .agent import Agent, load_agent
 from .config import PRESETS, TrainConfig
@@ -125,38 +126,42 @@ class AgentTrainer:
 
         return train(config, task.make(config.num_envs), run, at_each_row, log, resume, parts=self.parts)[0]
 
-    def judge(
-        self,
-        run: Run,  # a trained one
-        task: Task,  # what it was trained on, or another of the same kind
-        episodes: int | None = None,  # for each ε; None: what the task says, see `judge_episodes`
-        epsilons: tuple = (0.01, 0.0),  # probabilities of a random action
-        seed: int = HELD_OUT,  # of the episodes
-    ) -> dict:  # {ε: {"steps": …, "finished": …}}, also stored as evaluation.json
-        "Judge the last checkpoint of a run on fresh episodes."
-        agent, out, episodes = self.load(run), {}, judge_episodes(task) if episodes is None else episodes
-        for epsilon in epsilons:
-            result = evaluate(agent, task.make(min(episodes, 1_024)), episodes, seed, epsilon)
-            out[str(epsilon)] = judged(result, task.metric)
-        run.write_json("evaluation", {"episodes": episodes, "seed": seed, "epsilon": out})
-        return out
+# %% ../../nbs/4_agent/09_trainer.ipynb #3c4299d6
+@patch
+def judge(
+    self: AgentTrainer,
+    run: Run,  # a trained one
+    task: Task,  # what it was trained on, or another of the same kind
+    episodes: int | None = None,  # for each ε; None: what the task says, see `judge_episodes`
+    epsilons: tuple = (0.01, 0.0),  # probabilities of a random action
+    seed: int = HELD_OUT,  # of the episodes
+) -> dict:  # {ε: {"steps": …, "finished": …}}, also stored as evaluation.json
+    "Judge the last checkpoint of a run on fresh episodes."
+    agent, out, episodes = self.load(run), {}, judge_episodes(task) if episodes is None else episodes
+    for epsilon in epsilons:
+        result = evaluate(agent, task.make(min(episodes, 1_024)), episodes, seed, epsilon)
+        out[str(epsilon)] = judged(result, task.metric)
+    run.write_json("evaluation", {"episodes": episodes, "seed": seed, "epsilon": out})
+    return out
 
-    def results(
-        self,
-        run: Run,  # a judged one
-    ) -> list[Result]:  # one for each ε
-        "What evaluation.json says."
-        stored = run.read_json("evaluation")["epsilon"]
-        return [
-            Result(
-                {"epsilon": float(epsilon)}, np.array(found.get("returns", found["steps"])), found["finished"]
-            )
-            for epsilon, found in stored.items()
-        ]
 
-    def load(self, run: Run, name: str = "last") -> Agent:
-        "The trained agent, a policy."
-        return load_agent(run, name, self.parts[0], self.config)
+@patch
+def results(
+    self: AgentTrainer,
+    run: Run,  # a judged one
+) -> list[Result]:  # one for each ε
+    "What evaluation.json says."
+    stored = run.read_json("evaluation")["epsilon"]
+    return [
+        Result({"epsilon": float(epsilon)}, np.array(found.get("returns", found["steps"])), found["finished"])
+        for epsilon, found in stored.items()
+    ]
+
+
+@patch
+def load(self: AgentTrainer, run: Run, name: str = "last") -> Agent:
+    "The trained agent, a policy."
+    return load_agent(run, name, self.parts[0], self.config)
 
 
 register_trainer(AgentTrainer())

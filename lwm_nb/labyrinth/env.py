@@ -406,7 +406,7 @@ def _dig(passages, size, delta, state):
         else:
             length -= 1
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #6e5d04bd
 @compiled
 def _open_doors(passages, size, delta, doors, state):
     "Remove so many of the inner walls that are left."
@@ -490,7 +490,7 @@ def _move(actions, words, visited, track, size, max_steps, obs, ended, length):
         count += over
     return count
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #5dc1eed7
 @compiled
 def _begin(which, passages, words, visited, track, size, doors, random_start, state, obs):
     "Carve, place and look, in the labyrinths of `which`."
@@ -598,6 +598,24 @@ def random_states(
     entropy = np.random.SeedSequence(None if seed is None else check_seed(seed))
     return entropy.generate_state(2 * number, np.uint64).reshape(number, 2)
 
+# %% ../../nbs/3_labyrinth/00_env.ipynb #cac72030
+def check_mask(
+    mask: np.ndarray | None,  # what was given; None: everywhere
+    number: int,  # labyrinths
+    begun: bool,  # episodes are under way
+) -> np.ndarray:  # (number,) bool
+    "Where to begin anew: `ValueError` for another shape, or for a part when nothing has begun."
+    if mask is None:
+        return np.ones(number, bool)
+    mask = np.asarray(mask)
+    if mask.shape != (number,) or mask.dtype != bool or not mask.any():
+        raise ValueError(f"reset_mask is {mask!r}: give {number} times True or False, at least one True.")
+    if not (begun or mask.all()):
+        raise ValueError(
+            "reset_mask leaves labyrinths out in which nothing has begun: reset all of them first."
+        )
+    return mask
+
 # %% ../../nbs/3_labyrinth/00_env.ipynb #14f45512
 @patch
 def reset(
@@ -638,24 +656,6 @@ def _restart(self: LabyrinthVectorEnv, which, obs):
         which, self._doors, self._words, self._visited, self._track, self.size, removed, anywhere,
         self._state, obs,
     )  # fmt: skip
-
-
-def check_mask(
-    mask: np.ndarray | None,  # what was given; None: everywhere
-    number: int,  # labyrinths
-    begun: bool,  # episodes are under way
-) -> np.ndarray:  # (number,) bool
-    "Where to begin anew: `ValueError` for another shape, or for a part when nothing has begun."
-    if mask is None:
-        return np.ones(number, bool)
-    mask = np.asarray(mask)
-    if mask.shape != (number,) or mask.dtype != bool or not mask.any():
-        raise ValueError(f"reset_mask is {mask!r}: give {number} times True or False, at least one True.")
-    if not (begun or mask.all()):
-        raise ValueError(
-            "reset_mask leaves labyrinths out in which nothing has begun: reset all of them first."
-        )
-    return mask
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #19dc13b6
 @patch

@@ -123,7 +123,7 @@ def _depth_first(first, executed, chosen, returning, moved, bits, count, here, p
                     chosen[i] = a
                 pick -= 1
 
-
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #b92890ab
 class DepthFirst(MapPolicy):
     "Online depth-first search: an unvisited opening, each with the same probability, else one step back."
 

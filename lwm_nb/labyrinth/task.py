@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from ..foundations.seeding import numpy_generator
 from ..foundations.tasks import Metric, Policy, evaluate, register_task
@@ -48,26 +49,6 @@ class LabyrinthTask:
         "A batch of such labyrinths; raises ValueError for a setting out of range."
         return LabyrinthVectorEnv(num_envs, **vars(self))
 
-    def oracles(
-        self,
-        epsilon: float = 0.0,  # probability of a random action, which the Bayes-optimal explorer reckons with
-    ) -> dict[str, Callable[[], Policy]]:  # by name, worst first
-        "Reference policies that can play it."
-        bayes = {"Bayes-optimal": lambda: BayesOptimal(self.size, epsilon)}
-        return {name: (ORACLES | bayes)[name] for name in feasible_oracles(self)}
-
-    def references(self) -> list[str]:
-        "The oracles that tables and cards show beside agents, worst first."
-        return [name for name in self.lines if name in feasible_oracles(self)]
-
-    def exact(
-        self,
-        name: str,  # of an oracle
-        epsilon: float,  # probability of a random action
-    ) -> float | None:  # mean steps; None where it is not known
-        "Exact value of an oracle, see `exact_steps`."
-        return exact_steps(name, self, epsilon)
-
     @property
     def label(self) -> str:
         "Short name for folders and titles."
@@ -84,6 +65,22 @@ def feasible_oracles(
     if task.size in EXACT_SIZES and not task.braid and not noisy:
         names.insert(names.index("known map"), "Bayes-optimal")
     return names
+
+# %% ../../nbs/3_labyrinth/03_task.ipynb #29e5c0c6
+@patch
+def oracles(
+    self: LabyrinthTask,
+    epsilon: float = 0.0,  # probability of a random action, which the Bayes-optimal explorer reckons with
+) -> dict[str, Callable[[], Policy]]:  # by name, worst first
+    "Reference policies that can play it."
+    bayes = {"Bayes-optimal": lambda: BayesOptimal(self.size, epsilon)}
+    return {name: (ORACLES | bayes)[name] for name in feasible_oracles(self)}
+
+
+@patch
+def references(self: LabyrinthTask) -> list[str]:
+    "The oracles that tables and cards show beside agents, worst first."
+    return [name for name in self.lines if name in feasible_oracles(self)]
 
 # %% ../../nbs/3_labyrinth/03_task.ipynb #81b9d3bb
 def known_map_steps(
@@ -121,6 +118,16 @@ def exact_steps(
     if name == "known map" and epsilon == 0:
         return known_map_steps(task.size)
     return None
+
+# %% ../../nbs/3_labyrinth/03_task.ipynb #6e16d495
+@patch
+def exact(
+    self: LabyrinthTask,
+    name: str,  # of an oracle
+    epsilon: float,  # probability of a random action
+) -> float | None:  # mean steps; None where it is not known
+    "Exact value of an oracle, see `exact_steps`."
+    return exact_steps(name, self, epsilon)
 
 # %% ../../nbs/3_labyrinth/03_task.ipynb #92e49088
 def random_walks(

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from fastcore.basics import patch
 
 from ..agent.forward_model import Imagined, Patterns, pattern_codes
 from ..foundations.compiled import compiled
@@ -51,7 +52,7 @@ def _sift(alive, count, pattern, code):
                 kept += 1
         count[b] = kept
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #635c5899
 @lru_cache
 def hypotheses(
     size: int,  # cells along one side n, 2..4
@@ -91,55 +92,67 @@ class Posterior:
             "visited": torch.arange(self.side**2) == start[:, None],
         }
 
-    def _after(self, state, action, first):
-        "The state moved by the action, or fresh where an episode begins; and weights of patterns (B, 16)."
-        fresh = self.initial(1)
-        state = {name: value.clone() for name, value in state.items()}
-        for name in state:
-            state[name][first] = fresh[name]
-        alive, count = state["alive"].numpy(), state["count"].numpy()
-        _walk(alive, count, self.to, action.numpy(), ~first.numpy())
-        delta = torch.tensor([row * self.side + col for row, col in MOVES])[action]
-        moves = (state["code"] >> action & 1 > 0) & ~first
-        state["place"] += delta * moves
-        state["visited"].scatter_(1, state["place"][:, None], True)
-        if not count.all():
-            raise ValueError(
-                f"no labyrinth of {self.size}×{self.size} fits what was seen: the posterior needs this size, "
-                "no braid, no noise, and the actions that were carried out."
-            )
-        weights = np.empty((len(count), 16))
-        _look(alive, count, self.pattern, self.prior, weights)
-        return state, Patterns(torch.from_numpy(weights).log())
+# %% ../../nbs/7_worlds/02_posterior.ipynb #97fc97a4
+@patch
+def _after(self: Posterior, state, action, first):
+    "The state moved by the action, or fresh where an episode begins; and weights of patterns (B, 16)."
+    fresh = self.initial(1)
+    state = {name: value.clone() for name, value in state.items()}
+    for name in state:
+        state[name][first] = fresh[name]
+    alive, count = state["alive"].numpy(), state["count"].numpy()
+    _walk(alive, count, self.to, action.numpy(), ~first.numpy())
+    delta = torch.tensor([row * self.side + col for row, col in MOVES])[action]
+    moves = (state["code"] >> action & 1 > 0) & ~first
+    state["place"] += delta * moves
+    state["visited"].scatter_(1, state["place"][:, None], True)
+    if not count.all():
+        raise ValueError(
+            f"no labyrinth of {self.size}×{self.size} fits what was seen: the posterior needs this size, "
+            "no braid, no noise, and the actions that were carried out."
+        )
+    weights = np.empty((len(count), 16))
+    _look(alive, count, self.pattern, self.prior, weights)
+    return state, Patterns(torch.from_numpy(weights).log())
 
-    def _seen(self, state, obs):
-        state["code"] = pattern_codes(obs)
-        _sift(state["alive"].numpy(), state["count"].numpy(), self.pattern, state["code"].numpy())
-        return state
 
-    def observe(self, state, obs, action, first):  # as `WorldModel`
-        "Take a row in; ValueError after a row that no labyrinth of this size can show (its log_prob was −∞)."
-        state, prediction = self._after(state, action, first)
-        return self._seen(state, obs), prediction
+@patch
+def _seen(self: Posterior, state, obs):
+    state["code"] = pattern_codes(obs)
+    _sift(state["alive"].numpy(), state["count"].numpy(), self.pattern, state["code"].numpy())
+    return state
 
-    def imagine(self, state, action, generator=None, temperature=1.0):  # as `WorldModel`
-        "Draw a row from the posterior; the reward is −1, and the end is known."
-        state, prediction = self._after(state, action, torch.zeros_like(action, dtype=torch.bool))
-        obs = prediction.sample(generator, temperature).float()
-        ended = state["visited"].sum(1) == self.size**2
-        return self._seen(state, obs), Imagined(obs, torch.full((len(obs),), -1.0), ended)
+# %% ../../nbs/7_worlds/02_posterior.ipynb #597cb434
+@patch
+def observe(self: Posterior, state, obs, action, first):  # as `WorldModel`
+    "Take a row in; ValueError after a row that no labyrinth of this size can show (its log_prob was −∞)."
+    state, prediction = self._after(state, action, first)
+    return self._seen(state, obs), prediction
 
-    def loss(self, batch):  # as `WorldModel`
-        "Mean of −log_prob; there is nothing to train."
-        log_prob, _ = unroll(self, batch)
-        return {"loss": mean_nats(log_prob, batch), "log_prob": log_prob}
 
-    def entropy(
-        self,
-        state: dict,  # of `observe` or `imagine`
-    ) -> torch.Tensor:  # nats (B,)
-        "Uncertainty about maze and place."
-        maze = state["alive"].long() // self.size**2
-        living = torch.arange(maze.shape[1]) < state["count"][:, None]
-        weight = torch.from_numpy(self.prior)[maze] * living
-        return torch.special.entr(weight / weight.sum(1, keepdim=True)).sum(1)
+@patch
+def imagine(self: Posterior, state, action, generator=None, temperature=1.0):  # as `WorldModel`
+    "Draw a row from the posterior; the reward is −1, and the end is known."
+    state, prediction = self._after(state, action, torch.zeros_like(action, dtype=torch.bool))
+    obs = prediction.sample(generator, temperature).float()
+    ended = state["visited"].sum(1) == self.size**2
+    return self._seen(state, obs), Imagined(obs, torch.full((len(obs),), -1.0), ended)
+
+
+@patch
+def loss(self: Posterior, batch):  # as `WorldModel`
+    "Mean of −log_prob; there is nothing to train."
+    log_prob, _ = unroll(self, batch)
+    return {"loss": mean_nats(log_prob, batch), "log_prob": log_prob}
+
+
+@patch
+def entropy(
+    self: Posterior,
+    state: dict,  # of `observe` or `imagine`
+) -> torch.Tensor:  # nats (B,)
+    "Uncertainty about maze and place."
+    maze = state["alive"].long() // self.size**2
+    living = torch.arange(maze.shape[1]) < state["count"][:, None]
+    weight = torch.from_numpy(self.prior)[maze] * living
+    return torch.special.entr(weight / weight.sum(1, keepdim=True)).sum(1)

@@ -99,7 +99,7 @@ def fit(
         optimiser.step()
         updates, seconds = updates + 1, seconds + time.process_time() - began
 
-
+# %% ../../nbs/7_worlds/04_training.ipynb #89a208fc
 def _store(file, model, optimiser, updates, seconds):
     parts = {"model": model.state_dict(), "optimiser": optimiser.state_dict()}
     torch.save(parts | {"updates": updates, "seconds": seconds}, f"{file}.tmp")
