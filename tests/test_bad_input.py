@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -381,3 +382,34 @@ def test_path_that_cannot_be_written(tmp_path):
 def test_the_trap_works(tmp_path):
     pickle.loads(pickle.dumps(Trap(tmp_path / "executed")))
     assert (tmp_path / "executed").exists()
+
+
+class Threes(gymnasium.Env):
+    """Shows a 3, twice, and says which numbers it may show."""
+
+    action_space = gymnasium.spaces.Discrete(2)
+
+    def __init__(self, high):
+        self.observation_space, self.steps = gymnasium.spaces.Box(0, high, (2,), np.float32), 0
+
+    def reset(self, seed=None, options=None):
+        self.steps = 0
+        return np.full(2, 3, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.full(2, 3, np.float32), 1.0, False, self.steps == 20, {}
+
+
+def test_a_world_model_follows_what_is_shown_or_says_why_not():
+    """Issue 12.18: the error of a sigmoid stayed at 4 for observations of 3."""
+    config = dataclasses.replace(TINY, add_ri=True, pretrain=80, model_lr=1e-2, frames=1_600, log_every=800)
+    same = gymnasium.vector.AutoresetMode.SAME_STEP
+    wide, narrow = (
+        gymnasium.vector.SyncVectorEnv([lambda high=high: Threes(high)] * 16, autoreset_mode=same)
+        for high in (9, 1)
+    )
+    _, rows = train(config, wide)
+    assert rows[-1]["model_error"] < 0.01
+    words = "an observation holds 3.0, which its space does not have .bits. at frame 16"
+    refused(lambda: train(config, narrow), ValueError, words)

@@ -13,7 +13,7 @@ from lwm_nb.agent import dqn, forward_model
 from lwm_nb.agent.intrinsic_reward import ErrorNorm
 from lwm_nb.foundations.rows import Row
 from lwm_nb.latent import evaluation as codes
-from lwm_nb.latent import joint, vae
+from lwm_nb.latent import joint, mdn, vae
 from lwm_nb.tokens import imagination, practice, quantisers, token_model, tokenizer, transformer
 from lwm_nb.worlds import conformance, dreams, evaluation, frame_models, interface, spatial_models
 
@@ -203,7 +203,42 @@ FUNCTIONS = {
     "angles": lambda x, y: transformer.angles(x, 2),
     "rotate": lambda x, y: transformer.rotate(x, (y[:, :2].cos(), y[:, :2].sin())),
 } | {f"frame_loss, {name}": frame_loss(name) for name in tokenizer.LOSSES}
+
+
+def drawn(make):
+    """How far a draw is from that of the same numbers in float32, or float64."""
+
+    def call(x, y):
+        wide = [part if part.dtype == torch.float64 else part.float() for part in (x, y)]
+        one, other = (make(*parts).sample(torch.Generator().manual_seed(0)) for parts in ((x, y), wide))
+        assert one.dtype == other.dtype and one.shape == other.shape
+        return one - other
+
+    return call
+
+
+SPREAD = lambda y: y.abs().clamp(min=2**-10)  # exact in every precision
+PREDICTIONS = {
+    "Bits": (lambda x, y: forward_model.Bits(x), lambda y: (y > 0).to(y.dtype)),
+    "Patterns": (lambda x, y: forward_model.Patterns(x), lambda y: (y > 0)[:, :2].to(y.dtype)),
+    "Gaussian": (lambda x, y: forward_model.Gaussian(x, SPREAD(y)), lambda y: y),
+    "Mixture": (
+        lambda x, y: mdn.Mixture(*(torch.stack(part, -1) for part in ((x, y), (y, x), (SPREAD(x),) * 2))),
+        lambda y: y,
+    ),
+    "Shades": (lambda x, y: frame_models.Shades(x, event=1), lambda y: y),
+}
+for name, (make, seen) in PREDICTIONS.items():
+    FUNCTIONS[f"{name}, log_prob"] = lambda x, y, make=make, seen=seen: make(x, y).log_prob(seen(y))
+    FUNCTIONS[f"{name}, mean"] = lambda x, y, make=make: make(x, y).mean
+    FUNCTIONS[f"{name}, sample"] = drawn(make)
+    if name in ("Bits", "Patterns", "Gaussian"):
+        FUNCTIONS[f"{name}, entropy"] = lambda x, y, make=make: make(x, y).entropy()
 ELSEWHERE = {
+    "Certain": "one observation, with probability one",
+    "FramePrediction": "a Mixture, and what a VAE makes of it",
+    "TokenPrediction": "tokens, whole numbers",
+    "Prediction": "a protocol",
     "bootstrap_values": "the middle of td_errors, which gives it what it computed itself",
     "plain_forecasts": "frames of a game, chosen and not computed with",
     "listed": "tokens, whole numbers",
@@ -217,7 +252,8 @@ ELSEWHERE = {
 NOTHING = {"one row", "no row", "no column"}  # NaN says that there is nothing to average
 # NaN says, as documented: nothing moved or was in front, all were alike, an episode is too short
 UNDEFINED = {"measures", "foreground_error", "ranking", "outcome_rankings", "ahead_errors"}
-BOUNDED = {"measures", "foreground_error"}  # of frames 0..scale: what is huge is no frame
+# of frames 0..scale and codes of a VAE: what is huge is neither
+BOUNDED = {"measures", "foreground_error", "Shades", "Mixture"}
 # observations of any kind are float32 there: 1e250 is infinite
 FLOAT32_INSIDE = {"td_errors", "actor_loss", "value_where_cut"}
 ROUNDING = {("ErrorNorm", "constant"), ("ErrorNorm", "tiny")}  # a deviation of .1 ulp; one that underflows: 0
@@ -234,6 +270,8 @@ def test_every_function_of_tensors_is_in_the_list():
                 if inspect.isfunction(own):
                     kinds = [p.annotation for p in inspect.signature(own).parameters.values()]
                     found |= {name} if torch.Tensor in kinds else set()
+                elif hasattr(own, "log_prob") and hasattr(own, "sample"):
+                    found.add(name)
     assert found - set(ELSEWHERE) == {name.split(",")[0] for name in FUNCTIONS} - {"frame_loss"}
     assert set(ELSEWHERE) <= found
 

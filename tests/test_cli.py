@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import re
 import shlex
 import shutil
 import signal
@@ -19,6 +20,7 @@ import torch
 
 import lwm_nb.cli as cli
 import lwm_nb.command_line.studies as studies
+from lwm_nb.command_line.answers import what_is_left
 from lwm_nb.foundations.card import read_card
 from lwm_nb.foundations.run import Run
 from lwm_nb.foundations.studies import read_run, train_run
@@ -327,12 +329,41 @@ def test_standard_error_may_be_closed(tmp_path):
     assert done.returncode == 0 and "random" in done.stdout
 
 
+BRIEF = (
+    "--size 2 --max-steps 50 --num-envs 32 --warmup 1700 --replay 2000 --hidden-size 16 --frames 2500".split()
+)
+
+
+@pytest.mark.parametrize("closed", [True, False])
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_a_training_is_not_lost_over_its_answer(encoding, closed, monkeypatch, tmp_path):
+    """Issue 12.10: as in a terminal that lacks the letters of the table, or hears nothing beside it."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding, write_through=True) for _ in range(2))
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", None if closed else err)  # None is what Python makes of 2>&-
+    assert cli.main(["train", *BRIEF, "--out", str(tmp_path / "run")]) == 0
+    said = out.buffer.getvalue()
+    assert b"DQN" in said and b"?" in said and Run.load(tmp_path / "run").status == "finished"
+
+
 def test_commands_that_are_printed_can_be_pasted(trained, tmp_path):
     """Issue 12.19: a folder with a space is quoted."""
     folder = Path(shutil.copytree(trained[0], tmp_path / "my runs"))
     assert f"lwm-nb eval '{folder}'" in command_refused("train", *TINY, "--out", folder)
     (folder / "evaluation.json").unlink()
     assert f"lwm-nb resume '{folder}'" in command_refused("card", folder, "--out", tmp_path / "card.html")
+    left = what_is_left(folder)
+    assert left.count(f"'{folder}'") == 2 and shlex.split(left.split("with: ")[1].split(";")[0])[2] == str(
+        folder
+    )
+
+
+def test_every_printed_command_is_quoted():
+    """Issue 12.19, as a kind: no sentence of the library puts a value into a command without quoting it."""
+    spoken = re.compile(r"""f["'][^"'\n]*(lwm-nb|jupyter|python) [a-z]+ [^"'\n]*\{""")
+    for file in Path(cli.__file__).parent.rglob("*.py"):
+        assert not spoken.search(file.read_text()), f"{file}: write the command with shlex.join"
+    assert spoken.search('say(f"go on: lwm-nb resume {folder}")')
 
 
 def test_any_environment_of_gymnasium_can_be_trained(tmp_path):

@@ -7,20 +7,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import lwm_nb
+from lwm_nb.agent.config import make_config
+from lwm_nb.agent.training import act, begin_training, learn, pack_training
 from lwm_nb.atari.frames import AtariVectorEnv, FastAtariVectorEnv
+from lwm_nb.encoder.training import EncoderConfig, EncoderLearner, ImageTask, pack_learner
 from lwm_nb.labyrinth.env import LabyrinthVectorEnv
 from lwm_nb.labyrinth.oracles import ORACLES, SyncLabyrinths
+from lwm_nb.labyrinth.task import LabyrinthTask
 from lwm_nb.latent.controller import CodeDreams, SeenVectorEnv
 from lwm_nb.latent.retro import RetroVectorEnv
-from lwm_nb.tokens.practice import SideBySide
+from lwm_nb.latent.trainer import LatentConfig, LatentLearner, recordings
+from lwm_nb.tokens.practice import Practice, PracticeConfig, SideBySide
+from lwm_nb.tokens.trainer import TokensConfig, TokensLearner
 from lwm_nb.worlds.bonuses import Information, NewCells, PaidLabyrinths, RandomNetwork, TelevisionLabyrinths
 from lwm_nb.worlds.dreams import DreamVectorEnv
 from lwm_nb.worlds.games import GameTask, GameVectorEnv
 from lwm_nb.worlds.interface import Corners
 from lwm_nb.worlds.labyrinth_pixels import LabyrinthPixelsVectorEnv
 from lwm_nb.worlds.posterior import Posterior
+from lwm_nb.worlds.trainer import WorldConfig, WorldLearner
 
 MAZES = dict(size=3, max_steps=12)
 GAMES = {
@@ -83,3 +91,88 @@ def test_policy(name, way):
             if hasattr(one, "observe"):
                 one.observe(action)
         obs, first = results[0][0], results[0][2] | results[0][3]
+
+
+class Alternating:
+    """An agent's training, whose updates are an iteration each."""
+
+    def __init__(self, **changes):
+        settings = dict(num_envs=4, hidden_size=8, features=8, unroll=4, burn_in=1, batch_size=4, stride=4)
+        settings |= dict(warmup=200, replay=400, learn_every=1, updates=1, pretrain=2, frames=2_000)
+        config = make_config(device="cpu", add_ri=True, priority=0.9, **settings | changes)
+        self.training = begin_training(config, LabyrinthVectorEnv(4, **MAZES))
+
+    def update(self):
+        act(self.training)
+        learn(self.training)
+        return self.training.learnt
+
+    def pack(self):
+        return pack_training(self.training)
+
+
+class Turns:
+    """Tokens: one update of each part."""
+
+    def __init__(self, folder):
+        small = dict(warmup=6, tokenizer_updates=2, width=16, heads=2, hidden=8, rollouts=4, horizon=2)
+        self.learner = TokensLearner(GameTask("catch"), TokensConfig(**small, world_batch=2, device="cpu"))
+        self.learner.collect(6)
+        self.learner.tokenizer_update()
+        self.learner.make_world()
+
+    def update(self):
+        return self.learner.world_update(), self.learner.actor_update()
+
+    def pack(self):
+        return self.learner.pack()
+
+
+def latent(folder):
+    config = LatentConfig(latent=4, width=2, hidden=8, mixtures=2, recorded=4, held_out=2, device="cpu")
+    return LatentLearner(GameTask("catch"), config, recordings(folder, GameTask("catch"), config)[0])
+
+
+PPO = dict(stages="2:1 3,3~1:1", num_envs=6, horizon=8, hidden=12, frames=600, device="cpu")
+LEARNERS = {
+    "agent": lambda folder: Alternating(),
+    "agent, compiled": lambda folder: Alternating(compiled=True),
+    "ppo": lambda folder: Practice(LabyrinthTask(3), PracticeConfig(**PPO, compiled=False)),
+    "ppo, compiled": lambda folder: Practice(LabyrinthTask(3), PracticeConfig(**PPO)),
+    "encoder": lambda folder: EncoderLearner(EncoderConfig(batch_size=32), ImageTask().load()[0]),
+    "world model": lambda folder: WorldLearner(GameTask("catch"), WorldConfig(batch_size=2, device="cpu")),
+    "latent": latent,
+    "tokens": Turns,
+}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_what_learns(name, tmp_path):
+    """The copies take the steps of the original, and none of them changes another."""
+    one = LEARNERS[name](tmp_path)
+    for _ in range(60 if name.startswith("agent") else 2):
+        one.update()
+    packed = lambda learner: learner.pack()[0] if hasattr(learner, "pack") else pack_learner(learner)
+    alike = lambda a, b: all(torch.equal(value, b[k]) for k, value in a.items())
+    others = [make(one) for make in WAYS.values()]
+    before = {k: v.clone() for k, v in packed(one).items()}
+    logs = [one.update(), one.update()]
+    assert not alike(before, packed(one))
+    for other in others:
+        assert alike(before, packed(other)), "an update of the original changes a copy"
+        assert [other.update(), other.update()] == logs
+        assert alike(packed(one), packed(other))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_actor_in_the_middle_of_an_episode(way):
+    policy = Practice(LabyrinthTask(3), PracticeConfig(**PPO)).policy()
+    env, first = LabyrinthVectorEnv(4, **MAZES), np.ones(4, bool)
+    obs, _ = env.reset(seed=1)
+    policy.begin(env)
+    policy.act(obs, np.zeros(4), first)
+    other = WAYS[way](policy)
+    for _ in range(5):
+        action = policy.act(obs, np.zeros(4), ~first)
+        np.testing.assert_array_equal(action, other.act(obs, np.zeros(4), ~first))
+        obs = env.step(action)[0]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,7 +10,10 @@ from lwm_nb.agent.config import TrainConfig, make_config
 from lwm_nb.agent.dqn import rescale, unrescale
 from lwm_nb.agent.replay import SequenceReplay
 from lwm_nb.foundations.config import config_from_dict, plain
-from lwm_nb.labyrinth.env import MOVES, LabyrinthVectorEnv, carve_batch, check_passages
+from lwm_nb.foundations.statistics import student_interval
+from lwm_nb.foundations.tasks import evaluate
+from lwm_nb.labyrinth.env import MOVES, Labyrinth, LabyrinthVectorEnv, carve_batch, check_passages
+from lwm_nb.labyrinth.oracles import WallFollower
 from lwm_nb.whitening.transforms import METHODS, covariance, whiten
 
 
@@ -167,3 +171,15 @@ def test_rescaling(values):
 def test_config_there_and_back(gamma, frames, add_ri, device):
     config = make_config(gamma=gamma, frames=frames, add_ri=add_ri, device=device)
     assert config_from_dict(TrainConfig, plain(config)) == config
+
+
+def test_the_wall_follower_needs_the_same_steps_in_every_kind_of_reset():
+    """Issue 12.15: 4.82 steps with NEXT_STEP where 3.76 are right."""
+    found = {}
+    for mode in AutoresetMode:
+        env = SyncVectorEnv([lambda: Labyrinth(size=2)] * 16, autoreset_mode=mode)
+        found[mode] = evaluate(WallFollower(), env, 1_600, seed=5).steps
+    low, high = student_interval(found[AutoresetMode.SAME_STEP])
+    assert low < 60 / 16 < high, "sixty steps over four mazes and the four cells of each"
+    for steps in found.values():
+        np.testing.assert_array_equal(steps, found[AutoresetMode.SAME_STEP])

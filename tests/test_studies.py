@@ -1,14 +1,19 @@
 """Studies, sweeps, cards and figures where people were let down: each test is a kind of fault."""
 
 import json
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from refusals import refused
 
+import lwm_nb.cli  # noqa: F401 - registers every trainer
+from lwm_nb.atari.frames import AtariTask
+from lwm_nb.encoder.multiple_runs import aggregate, train_encoders
 from lwm_nb.encoder.training import EncoderConfig, ImageTask, load_encoder, train_encoder
 from lwm_nb.foundations.card import card_html, make_card
 from lwm_nb.foundations.plotting import colour, learning_curves
@@ -25,7 +30,9 @@ from lwm_nb.foundations.studies import (
     train_run,
 )
 from lwm_nb.foundations.sweep import grid, read_grid, sweep, sweep_jobs, sweep_rows
-from lwm_nb.foundations.tasks import find_trainer
+from lwm_nb.foundations.tasks import TRAINERS, find_trainer, settings_of
+from lwm_nb.labyrinth.task import LabyrinthTask
+from lwm_nb.worlds.games import GameTask
 
 pytestmark = pytest.mark.usefixtures("forks")
 TASK, TOY = Quadratic(), find_trainer("descent")
@@ -79,6 +86,41 @@ def test_encoder_resumed_with_other_settings_is_refused(tmp_path):
         assert files(run.path) == before and run.states()
     assert resume_run(tmp_path / "run").status == "finished"
     assert load_encoder(Run.load(tmp_path / "run"))
+
+
+PLACES = {"encoder": ImageTask(), "agent": LabyrinthTask(2), "ppo": LabyrinthTask(2)}
+PLACES |= {"pixel-agent": AtariTask("freeway")}
+
+
+def begun(path, kind, end):
+    """A run of the smallest settings, with a row, a state and weights, that ended in this way."""
+    trainer = find_trainer(kind)
+    config = trainer.quick(trainer.config(), 4)
+    small = dict(checkpoint_every=2, num_envs=2, warmup=500, replay=1_000)
+    config = replace(config, **{k: v for k, v in small.items() if k in settings_of(config)})
+    run = Run.create(path, {"settings": settings_of(config)}, kind)
+    with suppress(KeyboardInterrupt), run.recording():
+        run.log(step=1)
+        run.save_state({"x": torch.zeros(1)}, {"settings": settings_of(config)})
+        run.save_checkpoint({"x": torch.zeros(1)}, {})
+        if end == "interrupted":
+            raise KeyboardInterrupt
+    return run, config
+
+
+@pytest.mark.parametrize("end", ["finished", "interrupted"])
+@pytest.mark.parametrize("kind", [kind for kind in TRAINERS if kind != "descent"])  # a toy without checks
+def test_no_trainer_touches_what_another_training_left(kind, end, tmp_path):
+    """Point 1, for all that can be trained: other settings, the same again, a beginning over an old one."""
+    run, config = begun(tmp_path / "run", kind, end)
+    task, before = PLACES.get(kind, GameTask("catch")), files(run.path)
+    attempt = partial(find_trainer(kind).train, run, task)
+    never = "has finished|cannot be resumed"  # the latter: controllers, whoever asks
+    if end == "finished":
+        refused(partial(attempt, config, resume=True), words=never)
+    refused(partial(attempt, replace(config, seed=7), resume=True), words=f"{never}|begun with another seed")
+    refused(partial(attempt, config), FileExistsError, "holds a training already")
+    assert files(run.path) == before and run.status == end
 
 
 def test_a_row_is_one_task_and_one_setting(tmp_path):
@@ -197,6 +239,19 @@ def test_methods_of_one_colour_and_curves_without_numbers(tmp_path):
         run_job(job)
     assert len(study_figure(tmp_path / "study").axes[0].texts) == 3
     assert card_html(make_card([tmp_path / "study"])).count("<img") == 1
+
+
+def test_a_collapsed_encoder_is_put_together(tmp_path):
+    """Point 9: all its embeddings are one point, and the interpreter lives to say so."""
+    config = EncoderConfig(lr=0.5, updates=60, log_every=60)
+    table = train_encoders(["mse"], 1, 1, tmp_path, config)
+    assert table.result.tolist() == ["trained"], table.error.tolist()
+    with pytest.warns(UserWarning, match="the encoder has collapsed: the map is a point") as said:
+        tables = aggregate(tmp_path)
+    points = tables["maps"][["x", "y"]].to_numpy()
+    assert len(points) > 100 and np.isfinite(points).all() and (points == points[0]).all()
+    assert not [str(w.message) for w in said if "invalid value" in str(w.message)]
+    assert (tmp_path / "aggregate" / "maps.png").stat().st_size > 1_000
 
 
 def test_card_of_runs_judged_on_one_episode(tmp_path):

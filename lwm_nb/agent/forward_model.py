@@ -14,15 +14,25 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
-from .dqn import Memory
+from .dqn import Memory, _precise
 
 # %% ../../nbs/4_agent/03_forward_model.ipynb #c0808ae1
+def _widen(prediction, *names):
+    """Hold these tensors in one precision, at least float32: sums of logarithms need it."""
+    found = _precise(*(getattr(prediction, name) for name in names))
+    for name, value in zip(names, found, strict=True):
+        object.__setattr__(prediction, name, value)
+
+
 @dataclass(frozen=True)
 class Bits:
     "Independent bits (Bernoulli)."
 
-    logits: torch.Tensor  # log-odds of a one: (..., *shape of an observation)
+    logits: torch.Tensor  # log-odds of a one: (..., *shape of an observation); half precision is widened
     event: int = 1  # trailing axes that make one observation
+
+    def __post_init__(self):
+        _widen(self, "logits")
 
     def log_prob(
         self,
@@ -78,7 +88,14 @@ def pattern_codes(
 class Patterns:
     "One categorical distribution over all patterns of k bits."
 
-    logits: torch.Tensor  # unnormalised log-probabilities: (..., 2^k)
+    logits: torch.Tensor  # unnormalised log-probabilities: (..., 2^k); half precision is widened
+
+    def __post_init__(self):
+        _widen(self, "logits")
+        if (patterns := self.logits.shape[-1]) not in [2**bits for bits in range(1, MOST_BITS + 1)]:
+            raise ValueError(
+                f"there are {patterns} logits: k bits have 2^k patterns, for k from 1 to {MOST_BITS}"
+            )
 
     @property
     def probs(self) -> torch.Tensor:  # (..., 2^k)
@@ -122,15 +139,21 @@ class Gaussian:
     "Independent normal variables."
 
     mean: torch.Tensor  # (..., *shape of an observation)
-    std: torch.Tensor  # standard deviations, > 0: the same shape
+    std: torch.Tensor  # standard deviations, > 0: the same shape; half precision is widened
     event: int = 1  # trailing axes that make one observation
+
+    def __post_init__(self):
+        _widen(self, "mean", "std")
 
     def log_prob(
         self,
         obs: torch.Tensor,  # observations: (..., *shape)
     ) -> torch.Tensor:  # nats: (...); a log-density, which may be positive
         "Log-density of an observation: the sum over its components."
-        each = torch.distributions.Normal(self.mean, self.std).log_prob(obs.to(self.mean.dtype))
+        if not (self.std > 0).all():
+            raise ValueError("a standard deviation is not above 0: no density can be given")
+        far = (obs.to(self.mean.dtype) - self.mean) / self.std
+        each = -far.square() / 2 - self.std.log() - math.log(2 * math.pi) / 2
         return each.flatten(-self.event).sum(-1)
 
     def entropy(self) -> torch.Tensor:  # nats: (...)

@@ -5,6 +5,7 @@ __all__ = ['TokensTrain', 'TokensEval', 'TokensWatch', 'tokens_panel', 'TokensPl
 
 # %% ../../nbs/11_command_line/07_tokens.ipynb #366ec190
 import json
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
@@ -175,7 +176,8 @@ class TokensPlay:
         page = {"cells": [cell], "metadata": kernel, "nbformat": 4, "nbformat_minor": 4}
         path = run.path / "play.ipynb"
         write_atomic(path, json.dumps(page).encode())
-        return {"run": self.folder, "page": path}, f"open it with: jupyter lab {path}"
+        command = shlex.join(["jupyter", "lab", str(path)])
+        return {"run": self.folder, "page": path}, f"open it with: {command}"
 
     def stopped(self) -> str:  # one line
         "What an interrupt leaves."

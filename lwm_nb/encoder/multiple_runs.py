@@ -180,7 +180,8 @@ def _heat(found):
     for method in dict.fromkeys(r["method"] for r in found):
         heats = np.stack([r["heat"] for r in found if r["method"] == method])
         off = ~np.eye(heats.shape[1], dtype=bool)
-        relative = heats / heats[:, off].mean(1)[:, None, None]
+        with np.errstate(invalid="ignore"):  # a collapsed encoder has no distances: NaN
+            relative = heats / heats[:, off].mean(1)[:, None, None]
         stack = [f(h) for h in (heats, relative) for f in (lambda h: h.mean(0), _std)]
         classes = next(r["classes"] for r in found if r["method"] == method)
         for i, w in enumerate(classes):

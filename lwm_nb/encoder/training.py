@@ -144,11 +144,17 @@ def make_loss(
 ) -> Callable:  # (x0 (n, d), x1 (n, d), step) → scalar
     "The loss of a run; only SIGReg looks at the number of the step, from which it draws directions."
     loss = LOSSES[config.loss]
-    if config.loss == "sigreg":
-        return lambda x0, x1, step: loss(x0, x1, directions=64, seed=step)
     if config.loss in ("w_mse", "dw_mse"):
         loss = partial(loss, eps=config.eps, absolute=config.absolute)
-    return lambda x0, x1, step: loss(x0, x1)
+    return partial(_sigreg_at if config.loss == "sigreg" else _at_any, loss)
+
+
+def _sigreg_at(loss, x0, x1, step):
+    return loss(x0, x1, directions=64, seed=step)
+
+
+def _at_any(loss, x0, x1, step):
+    return loss(x0, x1)
 
 # %% ../../nbs/2_encoder/03_training.ipynb #0a1befc4
 def _make_sampler(config, data):
@@ -157,7 +163,11 @@ def _make_sampler(config, data):
         labels = labels[torch.randperm(len(labels), generator=torch_generator(config.seed, "strangers"))]
     index = class_index(labels)
     draw = correlated_batches if config.pairs == "correlated" else pair_batches
-    return lambda generator: draw(index, 1, config.batch_size, generator)[0]
+    return partial(_one_batch, draw, index, config.batch_size)
+
+
+def _one_batch(draw, index, size, generator):
+    return draw(index, 1, size, generator)[0]
 
 
 class EncoderLearner:

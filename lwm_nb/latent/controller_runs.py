@@ -138,7 +138,9 @@ def train_controller(
     config: ControllerConfig,  # settings
     log: Callable = lambda row: None,  # called with each row of metrics
 ) -> PPOPolicy | Linear:  # what was learned
-    "Train a controller; KeyboardInterrupt when a stop was asked for."
+    "Train; FileExistsError for a run that was begun, KeyboardInterrupt when a stop was asked for."
+    if (run.path / "metrics.csv").exists():
+        raise FileExistsError(f"{run.path} holds a training already: train in another folder")
     set_threads(1)
     env, began = learning_env(task, config), time.process_time()
 

@@ -23,6 +23,11 @@ class Mixture:
     means: torch.Tensor  # (…, D, K)
     stds: torch.Tensor  # (…, D, K), > 0
 
+    def __post_init__(self):
+        names = "logits", "means", "stds"  # half precision is widened
+        for name, value in zip(names, _precise(*(getattr(self, n) for n in names)), strict=True):
+            object.__setattr__(self, name, value)
+
     @property
     def distribution(self) -> MixtureSameFamily:  # batch shape (…, D)
         "The same in torch.distributions."
@@ -34,6 +39,8 @@ class Mixture:
         z: torch.Tensor,  # (…, D)
     ) -> torch.Tensor:  # nats (…, D)
         "Log-density of each number."
+        if not z.numel():
+            return torch.zeros_like(z, dtype=self.means.dtype)
         return self.distribution.log_prob(z)
 
     def log_prob(self, z):
@@ -45,7 +52,7 @@ class Mixture:
         "What is expected."
         return (self.logits.softmax(-1) * self.means).sum(-1)
 
-
+# %% ../../nbs/8_latent/03_mdn_rnn.ipynb #mix00002
 @patch
 def sample(
     self: Mixture,

@@ -370,7 +370,7 @@ def train_latent(
         look = whole_episodes(held, np.arange(min(len(held), 10)), 100)
         return LatentLearner(task, config, train), functools.partial(_row, look=look)
 
-    return train_updates(run, begin, resume, log, SAME_RESULT)
+    return train_updates(run, config, begin, resume, log, SAME_RESULT)
 
 # %% ../../nbs/8_latent/07_training.ipynb #f0907c8b
 def load_latent(

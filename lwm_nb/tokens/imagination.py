@@ -74,7 +74,7 @@ class ActorPolicy:
         temperature: float = 1.0,  # divides the log-odds; 0: the likeliest action
         epsilon: float = 0.0,  # share of uniformly random actions, 0..1
         seed: int = 0,  # of the draws
-        show: Callable = lambda obs: obs,  # what it sees of observations (N, …), for example reconstructions
+        show: Callable | None = None,  # what it sees of observations (N, …), for example reconstructions
     ):
         self.actor, self.temperature, self.epsilon = actor, temperature, epsilon
         self.seed, self.show = check_seed(seed), show
@@ -89,7 +89,8 @@ class ActorPolicy:
     @torch.no_grad()
     def act(self, obs, reward, first):
         "Draw actions."
-        seen = self.show(torch.from_numpy(np.ascontiguousarray(obs)).to(self.place))
+        seen = torch.from_numpy(np.ascontiguousarray(obs)).to(self.place)
+        seen = self.show(seen) if self.show else seen
         first, action = (x.to(self.place) for x in (torch.from_numpy(np.array(first)), self.action))
         odds, _, states = self.actor(seen[None], action[None], first[None], self.hidden)
         self.hidden, odds = states[0], odds.cpu()

@@ -9,6 +9,7 @@ __all__ = ['FIELDS', 'LOSSES', 'GAME_THINGS', 'to_patches', 'from_patches', 'Pat
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #05e02718
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -342,24 +343,25 @@ def frame_loss(
     if name not in LOSSES or lacks:
         raise ValueError(f"loss is {name!r}: choose one of {', '.join(LOSSES)}, with its median or eye.")
 
-    def loss(painted, true):
-        if not painted.numel():
-            raise ValueError(f"frames are {tuple(painted.shape)}: give at least one of one pixel")
-        painted, true = _precise(painted, true)
-        off = painted - true
-        if name == "l1":
-            return off.abs().mean()
-        squared = off.square()
-        if name == "foreground":
-            return (squared * (1 + 20 * ((true - median).abs() > 0.05))).mean()
-        if name == "worst":
-            return squared.mean() + 0.1 * off.abs().mean() + 0.01 * squared.flatten(1).amax(1).mean()
-        if name == "perceptual":
-            seen, wanted = (eye(x.permute(0, 3, 1, 2)) for x in (painted, true))
-            return squared.mean() + F.mse_loss(seen, wanted)
-        return squared.mean()
+    return partial(_frame_loss, name, median, eye)
 
-    return loss
+
+def _frame_loss(name, median, eye, painted, true):
+    if not painted.numel():
+        raise ValueError(f"frames are {tuple(painted.shape)}: give at least one of one pixel")
+    painted, true = _precise(painted, true)
+    off = painted - true
+    if name == "l1":
+        return off.abs().mean()
+    squared = off.square()
+    if name == "foreground":
+        return (squared * (1 + 20 * ((true - median).abs() > 0.05))).mean()
+    if name == "worst":
+        return squared.mean() + 0.1 * off.abs().mean() + 0.01 * squared.flatten(1).amax(1).mean()
+    if name == "perceptual":
+        seen, wanted = (eye(x.permute(0, 3, 1, 2)) for x in (painted, true))
+        return squared.mean() + F.mse_loss(seen, wanted)
+    return squared.mean()
 
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #63c47290
 def train_eye(

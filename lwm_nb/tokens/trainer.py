@@ -9,6 +9,7 @@ __all__ = ['SAME_RESULT', 'IRIS', 'GPU', 'PRESETS', 'TEMPERATURES', 'Memory', 'R
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Literal
 
@@ -303,6 +304,10 @@ class TokensConfig(ActorSettings, WorldSettings):
             )
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #7a9f4ffa
+def _seen_through(eyes, obs):
+    return eyes.decode(eyes.encode(obs))
+
+
 class TokensLearner:
     "Tokenizer, world model and actor in training."
 
@@ -339,8 +344,7 @@ class TokensLearner:
 
     def policy(self, temperature=1.0, epsilon=0.0, seed=0) -> ActorPolicy:
         "The actor, looking at reconstructions."
-        eyes = self.model.tokenizer
-        see = lambda obs: eyes.decode(eyes.encode(obs))
+        see = partial(_seen_through, self.model.tokenizer)
         return ActorPolicy(self.actor.actor, temperature, epsilon, seed, see)
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #t06mk0

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
-from ..agent.dqn import gru_sequence
+from ..agent.dqn import _precise, gru_sequence
 from ..agent.forward_model import Imagined
 from .interface import Corners, reset_state
 
@@ -24,6 +24,9 @@ class Shades:
     logits: torch.Tensor  # log-odds of the brightness: (..., *obs_shape)
     event: int = 3  # trailing axes that make one frame
     scale: float = 255.0  # what a frame holds where it is full
+
+    def __post_init__(self):
+        object.__setattr__(self, "logits", *_precise(self.logits))  # half precision is widened
 
     @property
     def mean(self) -> torch.Tensor:  # (..., *obs_shape), 0..scale

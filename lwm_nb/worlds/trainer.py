@@ -268,6 +268,7 @@ def _turn(learner, losses, spent):
 # %% ../../nbs/7_worlds/13_trainer.ipynb #c009aec4
 def train_updates(
     run: Run,  # where metrics, states and weights go
+    config,  # settings
     begin: Callable,  # () to a learner, as `WorldLearner`, and a function (learner, losses, spent) to a row
     resume: bool = False,  # go on from the newest state
     log: Callable = lambda row: None,  # called with each row of metrics
@@ -277,10 +278,9 @@ def train_updates(
     if not resume and (run.states() or (run.path / "metrics.csv").exists()):
         raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
     set_threads(1)
-    learner, make_row = begin()
-    config = learner.config
     check_same_settings(run, config, free)
     losses, spent, stored = [], {"wall_s": 0.0, "cpu_s": 0.0}, run.restore_state() if resume else None
+    learner, make_row = begin()
     if stored is not None:
         tensors, meta, _ = stored
         learner.unpack(tensors, meta)
@@ -325,7 +325,7 @@ def train_world(
         held = play_out(task, learner.policy, HELD_OUT_EPISODES, config.context + config.horizon, seed)
         return learner, partial(_row, held=held)
 
-    return train_updates(run, begin, resume, log, SAME_RESULT)
+    return train_updates(run, config, begin, resume, log, SAME_RESULT)
 
 # %% ../../nbs/7_worlds/13_trainer.ipynb #132a6078
 def load_world(
