@@ -2,9 +2,9 @@
 
 # %% auto #0
 __all__ = ['SAME_PRACTICE', 'EXPLORER', 'PRACTICE_PRESETS', 'check_alike', 'SideBySide', 'read_place', 'read_stages',
-           'check_practice', 'PracticeConfig', 'updates_of', 'stage_at', 'rows_due', 'learning_rate', 'observed_scale',
-           'check_task', 'training_env', 'value_where_cut', 'play_on', 'make_actor', 'Practice', 'practice_row',
-           'save_actor', 'note_row', 'practise', 'quick_practice', 'PracticeTrainer']
+           'check_practice', 'GameConfig', 'PracticeConfig', 'updates_of', 'stage_at', 'rows_due', 'learning_rate',
+           'observed_scale', 'check_task', 'training_env', 'value_where_cut', 'slipped', 'play_on', 'make_actor',
+           'Practice', 'practice_row', 'save_actor', 'note_row', 'practise', 'quick_practice', 'PracticeTrainer']
 
 # %% ../../nbs/9_tokens/08_practice.ipynb #3f3ae794
 import math
@@ -27,7 +27,14 @@ from ..foundations.files import interrupts_later
 from ..foundations.progress import progress
 from ..foundations.rows import Row, Rows, autoreset_mode
 from ..foundations.run import Run
-from ..foundations.seeding import check_seed, resolve_device, seed_int, set_threads, torch_generator
+from lwm_nb.foundations.seeding import (
+    check_seed,
+    numpy_generator,
+    resolve_device,
+    seed_int,
+    set_threads,
+    torch_generator,
+)
 from ..foundations.studies import read_kind
 from ..foundations.tasks import check_same_settings, evaluate, register_trainer, settings_of
 from ..labyrinth.env import MAX_SIZE, MIN_SIZE
@@ -173,7 +180,7 @@ def check_practice(
     for names, fits, words in (
         ("frames num_envs hidden log_every horizon passes minibatches", lambda v: v >= 1, "be at least 1"),
         ("lr clip reward_scale", lambda v: 0 < v < math.inf, "be a number greater than 0"),
-        ("gamma lam lr_left", lambda v: 0 <= v <= 1, "lie in 0..1"),
+        ("gamma lam lr_left slip", lambda v: 0 <= v <= 1, "lie in 0..1"),
         ("checkpoint_every entropy temperature", lambda v: 0 <= v < math.inf, "be a number of at least 0"),
     ):
         for name in names.split():
@@ -187,8 +194,8 @@ def check_practice(
 
 # %% ../../nbs/9_tokens/08_practice.ipynb #6b0f5ad7
 @dataclass(frozen=True)
-class PracticeConfig(ActorConfig):
-    "Settings of policy optimisation on the real game; ValueError for one out of range."
+class GameConfig(ActorConfig):
+    "How an actor learns on the real game, by policy optimisation."
 
     algorithm: str = field(default="ppo", init=False)
     parts: int = field(default=4, init=False)
@@ -204,6 +211,14 @@ class PracticeConfig(ActorConfig):
     """Share of it that is left at the end; it falls over the second half."""
     reward_scale: float = 0.05
     """Factor of the rewards: choose it so that returns are about 1."""
+    slip: float = 0.0
+    """Probability that a random action is carried out in training instead of the chosen one."""
+
+# %% ../../nbs/9_tokens/08_practice.ipynb #gcf00002
+@dataclass(frozen=True)
+class PracticeConfig(GameConfig):
+    "Settings of a whole training; ValueError for one out of range."
+
     frames: int = 1_000_000
     """Environment steps to train for, over all environments."""
     seed: int = 0
@@ -327,6 +342,17 @@ def value_where_cut(
     began = torch.zeros(len(where), dtype=torch.bool, device=place)
     return where, actor(last[None], action[None], began[None], hidden[where])[1][0]
 
+# %% ../../nbs/9_tokens/08_practice.ipynb #slip0001
+def slipped(
+    action: np.ndarray,  # chosen: (N,) 0 … num_actions - 1
+    slip: float,  # probability, 0..1
+    num_actions: int,  # discrete actions
+    dice: np.random.Generator,  # of the slips
+) -> np.ndarray:  # carried out: (N,)
+    "With this probability another draw takes the place of an action; it may be the same action."
+    anyhow = dice.random(len(action)) < slip
+    return np.where(anyhow, dice.integers(num_actions, size=len(action)), action)
+
 # %% ../../nbs/9_tokens/08_practice.ipynb #16bed897
 @torch.no_grad()
 def play_on(
@@ -337,6 +363,8 @@ def play_on(
     generator: torch.Generator,  # of the actions
     gamma: float,  # discount, for what would have followed where an episode is cut
     scale: float = 1.0,  # factor of the rewards
+    slip: float = 0.0,  # probability that a random action is carried out instead of the chosen one
+    dice: np.random.Generator | None = None,  # of the slips; not needed without any
 ) -> tuple[Rollout, tuple, list]:  # what happened; where it goes on; the rows that steps led to
     "Play, and keep what `ActorLearner` learns from; a cut step counts as an end that pays what would follow."
     (row, hidden), kept, told = start, [], []
@@ -348,7 +376,8 @@ def play_on(
         if t == steps:
             break
         action = torch.multinomial(odds[0].exp().cpu(), 1, generator=generator)[:, 0]
-        row, hidden, action = rows.step(action.numpy()), states[0], action.to(hidden.device)
+        done = slipped(action.numpy(), slip, rows.num_actions, dice) if slip else action.numpy()
+        row, hidden, action = rows.step(done), states[0], action.to(hidden.device)
         where, follows = value_where_cut(actor, row, hidden)
         reward = scale * to(row.reward)
         reward[where] += gamma * follows
@@ -371,7 +400,7 @@ def make_actor(
         torch.manual_seed(seed_int(config.seed, "weights"))
         return ActorCritic(space.shape, actions, config.hidden, observed_scale(space))
 
-
+# %% ../../nbs/9_tokens/08_practice.ipynb #mka00002
 class Practice:
     "Actor, learner and environments of a training, and where they stand."
 
@@ -383,16 +412,24 @@ class Practice:
         check_task(task, config)
         self.task, self.config, self.device = task, config, resolve_device(config.device)
         quick = config.compiled and self.device.type == "cpu"
-        self.actor = use_compiled(make_actor(task, config).to(self.device), quick)
+        self.actor = use_compiled(self.untrained().to(self.device), quick)
         self.learner = ActorLearner(self.actor, replace(config, reward_scale=1.0), config.seed)
         self.lengths, self.returns, self.losses = [], [], {}
         self.enter(0)
 
+    def untrained(self) -> ActorCritic:
+        "The actor at the beginning."
+        return make_actor(self.task, self.config)
+
+    def environments(self, stage) -> VectorEnv:
+        "What is practised on in a stage."
+        return training_env(self.task, self.config, stage)
+
     def enter(self, stage, *path):
         "Begin anew in the environments of a stage."
-        self.stage, self.rows = stage, Rows(training_env(self.task, self.config, stage))
+        self.stage, self.rows = stage, Rows(self.environments(stage))
         self.row = self.rows.reset(seed_int(self.config.seed, "env", stage, *path) % 2**32)
-        self.hidden = torch.zeros(self.config.num_envs, self.config.hidden, device=self.device)
+        self.hidden = torch.zeros(self.config.num_envs, self.actor.hidden, device=self.device)
 
     @property
     def frames(self) -> int:
@@ -413,8 +450,9 @@ def update(self: Practice):
     for group in self.learner.optimiser.param_groups:
         group["lr"] = learning_rate(config, done)
     start, dice = (self.row, self.hidden), self.learner.generator()
+    slips = config.slip, numpy_generator(config.seed, "slip", done)
     rollout, start, told = play_on(
-        self.actor, self.rows, start, config.horizon, dice, config.gamma, config.reward_scale
+        self.actor, self.rows, start, config.horizon, dice, config.gamma, config.reward_scale, *slips
     )
     self.row, self.hidden = start
     where = f"at frame {self.frames}"
