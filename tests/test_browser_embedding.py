@@ -12,6 +12,7 @@ import pytest
 from lab import NOTEBOOK, needs_chromium, screenshot
 from panel import choose_theme, contrasts, notebook, run_cell
 from PIL import Image
+from playwright.sync_api import expect
 
 pytestmark = needs_chromium
 
@@ -56,6 +57,8 @@ small
 CLEAR = """
 panel.state.cancel()
 panel.state.method, panel.selection, panel.state.hovered = "PCA", [], None
+if "small" in globals():
+    small.close()
 """
 EQUAL = "print('equal', np.array_equal(small.state.points[''], tsne(few, seed=5)))"
 
@@ -92,8 +95,9 @@ def opened(open_notebook):
 
 @pytest.fixture
 def page(opened):
-    """The panel as it is at the beginning: PCA, nothing selected, the mouse moves the picture."""
+    """The panel as it is at the beginning: alone, PCA, nothing selected, the mouse moves the picture."""
     run_cell(opened, 4)
+    expect(opened.locator(f"{NOTEBOOK} .lwm-embedding")).to_have_count(1)
     pan = opened.locator(".lwm-embedding button[title='Activate pan & zoom']")
     for tool in pan.all():
         tool.click()
