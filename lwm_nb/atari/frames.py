@@ -423,7 +423,9 @@ def make_atari(
     names = ("skip", "size", "sticky", "max_steps", "clip_rewards")
     settings = {name: getattr(task, name) for name in names}
     if task.backend == "exact":
-        return AtariVectorEnv(task.env, num_envs, **settings)
+        return AtariVectorEnv(task.env, num_envs, grey=task.grey, **settings)
+    if not task.grey:
+        raise ValueError(f"grey is {task.grey}, backend {task.backend!r}: colours need the backend exact")
     if task.backend == "fast":
         return FastAtariVectorEnv(task.env, num_envs, **settings, threads=task.threads)
     raise ValueError(f"backend is {task.backend!r}: choose exact or fast")
@@ -449,7 +451,9 @@ class AtariTask:
     skip: int = 4
     """Frames of a step."""
     size: int = 84
-    """Pixels of a side of the picture, which is grey."""
+    """Pixels of a side of the picture."""
+    grey: bool = True
+    """Pictures without colours; with colours the backend is exact."""
     backend: str = "exact"
     """exact: can be resumed exactly and tells the executed actions; fast: that of the emulator."""
     threads: int = 1

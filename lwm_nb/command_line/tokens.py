@@ -15,6 +15,8 @@ import torch
 from fastcore.basics import patch
 from tyro.conf import Positional, arg, subcommand
 
+from ..atari.frames import AtariTask
+from ..atari.views import AtariGame
 from .answers import Flag, check_episodes, table_text, what_is_left
 from .studies import Group
 from .training import Resume, default_folder, judged_rows
@@ -35,7 +37,7 @@ class TokensTrain:
     preset: Positional[Literal[tuple(PRESETS)]] = "laptop"
     """Settings; iris says what it takes, and refuses a machine that has not got it."""
     game: str = "catch"
-    """catch, duel, another game of 32×32 pixels, or labyrinth."""
+    """catch, duel, another game of 32×32 pixels, labyrinth, or an Atari game such as ALE/Pong-v5 at 64×64."""
     settings: str = "{}"
     """Settings of the game as JSON, for example {"paddle_speed": 1}."""
     change: str = "{}"
@@ -58,6 +60,10 @@ class TokensTrain:
         config = replace(config, epochs=self.epochs) if self.epochs is not None else config
         if self.game == "labyrinth":
             task = config_from_dict(LabyrinthTask, json_object(self.settings, "settings", '{"size": 3}'))
+        elif self.game.startswith("ALE/"):
+            given = {"size": 64, "grey": False, "clip_rewards": True}
+            given |= json_object(self.settings, "settings", '{"sticky": 0.25}')
+            task = config_from_dict(AtariTask, given | {"env": self.game})
         else:
             task = game_task(self.game, self.settings)
         task.make(1)
@@ -152,7 +158,10 @@ def tokens_panel(
     if learner.bits:
         raise ValueError(f"{path} is a run of the labyrinth: choose one of a game of pixels")
     task = learner.task
-    env = GameEnv(task.game, task.grey, render_mode="rgb_array", **task.settings)
+    if isinstance(task, AtariTask):
+        env = AtariGame(task.env, task.size, task.max_steps, task.grey)
+    else:
+        env = GameEnv(task.game, task.grey, render_mode="rgb_array", **task.settings)
     actor = learner.policy(learner.config.temperature)
     return panel(env, learner.model, policies={"actor": actor}, **settings)
 

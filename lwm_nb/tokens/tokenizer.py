@@ -406,11 +406,11 @@ class TokenizerLearner:
         self,
         tokenizer: Tokenizer,  # trained in place
         frames: torch.Tensor,  # (N, *obs_shape) uint8
-        updates: int,  # how many in the end
+        updates: int,  # how many in the end, while the learning rate falls to 0; 0: it stays
         loss: str = "mse",  # one of LOSSES
         eye: nn.Module | None = None,  # of perceptual
         batch: int = 0,  # in a batch; 0: 256 patches, or 64 frames
-        lr: float = 4e-3,  # highest learning rate of Adam, falls to 0
+        lr: float = 4e-3,  # highest learning rate of Adam
         seed: int = 0,  # of the draws
         returns: torch.Tensor | None = None,  # of each frame (N,), where the tokenizer has a head for them
         value_weight: float = 0.0,  # of their squared error
@@ -418,21 +418,25 @@ class TokenizerLearner:
         if (tokenizer.value is None) != (returns is None):
             raise ValueError("returns and a tokenizer with a value head go together: give both or neither.")
         self.tokenizer, self.updates, self.lr, self.seed, self.done = tokenizer, updates, lr, seed, 0
-        self.returns, self.value_weight = returns, value_weight
-        frames = frames.reshape(-1, *tokenizer.grid)
-        self.measure = frame_loss(loss, median_frame(frames) / tokenizer.scale, eye)
-        parts = tokenizer.fields == "local" and loss in ("mse", "l1", "worst") and returns is None
-        self.frames = distinct_patches(frames, tokenizer.size) if parts else frames
-        self.batch = batch or (256 if parts else 64)
+        self.loss, self.eye, self.value_weight = loss, eye, value_weight
+        self.parts = tokenizer.fields == "local" and loss in ("mse", "l1", "worst") and returns is None
+        self.show(frames, returns)
+        self.batch = batch or (256 if self.parts else 64)
         self.optimiser = torch.optim.Adam(tokenizer.parameters(), lr=lr, fused=True)
+
+    def show(self, frames, returns=None):
+        "Learn from these frames (and returns) from now on."
+        frames, self.returns = frames.reshape(-1, *self.tokenizer.grid), returns
+        self.measure = frame_loss(self.loss, median_frame(frames) / self.tokenizer.scale, self.eye)
+        self.frames = distinct_patches(frames, self.tokenizer.size) if self.parts else frames
 
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #93c1cae6
 @patch
 def update(self: TokenizerLearner) -> float:  # loss before the step
     "One step of the optimiser; which frames are drawn depends on the seed and the number of the update."
     tokenizer, dice = self.tokenizer, torch_generator(self.seed, "tokenizer", self.done)
-    rate = self.lr * (1 + math.cos(math.pi * self.done / self.updates)) / 2
-    self.optimiser.param_groups[0]["lr"] = rate
+    fall = (1 + math.cos(math.pi * self.done / self.updates)) / 2 if self.updates else 1.0
+    self.optimiser.param_groups[0]["lr"] = self.lr * fall
     which = torch.randint(len(self.frames), (self.batch,), generator=dice)
     obs = self.frames[which]
     with torch.random.fork_rng(devices=[]):  # codes are revived at random

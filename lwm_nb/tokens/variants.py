@@ -260,6 +260,8 @@ def make_token_model(
     blocks: str = "",  # folder of a GPT-2 whose blocks are taken, as `load_gpt2`; then the sizes are its own
     frozen: bool = False,  # these blocks learn nothing
     without_last: bool = False,  # the last block is left out
+    wide: int = 2,  # how much wider the layer in the middle of a block is
+    dropout: float = 0.0,  # share of numbers that are dropped in training
 ) -> TokenModel:
     "A token model by name; ValueError for an unknown one, or blocks that nobody uses."
     if reader not in READERS or (blocks and reader.startswith("cells")):
@@ -270,7 +272,8 @@ def make_token_model(
     if reader.startswith("cells"):
         net, kind = ClosedForm(layers, width), CellsInOrder if reader == "cells in order" else CellsAtOnce
     else:
-        net = load_gpt2(blocks, without_last, frozen) if blocks else Transformer(layers, heads, width)
+        sizes = layers, heads, width, dropout, wide
+        net = load_gpt2(blocks, without_last, frozen) if blocks else Transformer(*sizes)
         kinds = {"in order": TokenModel, "changes": ChangeModel, "at once": AtOnceModel, "by path": PathModel}
         kind = kinds[reader]
     model = kind(tokenizer, num_actions, rewards, window, transformer=net)
