@@ -471,9 +471,11 @@ class AtariTask:
         "Short name for folders and titles."
         return rom_name(self.env)
 
-    def oracles(
-        self,
-        epsilon: float = 0.0,  # probability of a random action that a reference may reckon with
-    ) -> dict[str, Callable[[], Policy]]:  # by name
-        "Reference policies: chance alone."
-        return {"random": UniformRandom}
+# %% ../../nbs/6_atari/00_frames.ipynb #aforac00
+@patch
+def oracles(
+    self: AtariTask,
+    epsilon: float = 0.0,  # probability of a random action that a reference may reckon with
+) -> dict[str, Callable[[], Policy]]:  # by name
+    "Reference policies: chance alone."
+    return {"random": UniformRandom}

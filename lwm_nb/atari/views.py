@@ -82,8 +82,7 @@ LETTERS = {"UP": "w", "DOWN": "s", "LEFT": "a", "RIGHT": "d", "FIRE": " "}
 class AtariGame(gymnasium.Env):
     "One Atari game for a person; ValueError as `AtariVectorEnv`."
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 15}
-    render_mode = "rgb_array"
+    metadata, render_mode = {"render_modes": ["rgb_array"], "render_fps": 15}, "rgb_array"
 
     def __init__(
         self,
