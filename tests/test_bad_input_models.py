@@ -245,6 +245,7 @@ ELSEWHERE = {
     "perplexity": "tokens, whole numbers",
     "frame_mask": "numbers of episodes, whole",
     "place_mask": "booleans",
+    "distinct_rows": "bytes, compared only",
     "distinct_patches": "bytes",
     "train_eye": "a training on bytes",
     "fit_tokenizer": "a training on bytes",

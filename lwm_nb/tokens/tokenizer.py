@@ -54,10 +54,11 @@ def distinct_rows(
     rows: torch.Tensor,  # (N, P), of any type
 ) -> tuple[torch.Tensor, torch.Tensor]:  # each different row once (U, P), and the number of each row (N,)
     "What there is, and where; much less of it in a game than there are patches."
-    kept = np.ascontiguousarray(rows.cpu().numpy())
-    keys = kept.view(np.dtype((np.void, kept.shape[1] * kept.itemsize))).ravel()
+    kept = rows.contiguous().view(torch.uint8).cpu().numpy()
+    keys = kept.view(np.dtype((np.void, kept.shape[1]))).ravel()
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)
-    return tuple(torch.from_numpy(x).to(rows.device) for x in (kept[first], which))
+    first, which = (torch.from_numpy(x).to(rows.device) for x in (first, which))
+    return rows[first], which
 
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #42a09691
 class PatchBook(nn.Module):
