@@ -694,8 +694,9 @@ def unpack(self: TokensLearner, tensors: dict, counters: dict, episodes=()):
     self.actor.actor.load_state_dict(part("actor"))
     unpack_optimiser(self.actor.optimiser, "actor_adam", tensors)
     self.world_done, self.actor.done = counters["world"], counters["actor"]
-    for name in ("actor_due", "asked", "epoch", "measured", "spent", "losses"):
+    for name in ("actor_due", "epoch", "measured", "spent", "losses"):
         setattr(self, name, counters[name])
+    self.asked = counters.get("asked", self.epoch)  # states of older versions have none
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #2020eff3
 def _eyes(learner):
