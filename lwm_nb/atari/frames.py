@@ -453,7 +453,7 @@ class AtariTask:
     size: int = 84
     """Pixels of a side of the picture."""
     grey: bool = True
-    """Pictures without colours; with colours the backend is exact."""
+    """Pictures without colours; False: in colour, by the backend exact only."""
     backend: str = "exact"
     """exact: can be resumed exactly and tells the executed actions; fast: that of the emulator."""
     threads: int = 1

@@ -89,9 +89,9 @@ class AtariGame(gymnasium.Env):
         game: str = "ALE/MontezumaRevenge-v5",  # any of its names
         size: int = 84,  # pixels of a side of the picture that is observed
         max_steps: int = 10_000,  # time limit in steps
-        grey: bool = True,  # which has no colours
+        **settings,  # others of `AtariVectorEnv`, for example grey=False
     ):
-        self.batch = AtariVectorEnv(game, 1, size=size, grey=grey, max_steps=max_steps)
+        self.batch = AtariVectorEnv(game, 1, size=size, max_steps=max_steps, **settings)
         self.observation_space = self.batch.single_observation_space
         self.action_space = self.batch.single_action_space
 

@@ -154,16 +154,16 @@ def tokens_panel(
     from lwm_nb.panels.dream import DreamPanel
 
     learner, panel = load_tokens(run_of_kind(path, "tokens", "tokens")), panel or DreamPanel
-    learner.model.requires_grad_(False)
+    task, _ = learner.task, learner.model.requires_grad_(False)
     if learner.bits:
         raise ValueError(f"{path} is a run of the labyrinth: choose one of a game of pixels")
-    task = learner.task
     if isinstance(task, AtariTask):
-        env = AtariGame(task.env, task.size, task.max_steps, task.grey)
+        rest = {name: getattr(task, name) for name in ("grey", "skip", "sticky", "clip_rewards")}
+        env = AtariGame(task.env, task.size, task.max_steps, **rest)
     else:
         env = GameEnv(task.game, task.grey, render_mode="rgb_array", **task.settings)
-    actor = learner.policy(learner.config.temperature)
-    return panel(env, learner.model, policies={"actor": actor}, **settings)
+    policies = {"actor": learner.policy(learner.config.temperature)}
+    return panel(env, learner.model, policies=policies, **settings)
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def from_patches(
 def distinct_rows(
     rows: torch.Tensor,  # (N, P), of any type
 ) -> tuple[torch.Tensor, torch.Tensor]:  # each different row once (U, P), and the number of each row (N,)
-    "What there is, and where; much less of it in a game than there are patches."
+    "Each different row once, and which of them each row is; a game has few different patches."
     kept = rows.contiguous().view(torch.uint8).cpu().numpy()
     keys = kept.view(np.dtype((np.void, kept.shape[1]))).ravel()
     _, first, which = np.unique(keys, return_index=True, return_inverse=True)

@@ -415,7 +415,7 @@ def _take(self: TokensLearner, pretrained):
 def make_world(self: TokensLearner):
     "The world model, when the tokenizer is done."
     config, frozen = self.config, self.tokenizer
-    if not self.bits and frozen.fields == "local":
+    if isinstance(frozen, Tokenizer) and frozen.fields == "local":
         frozen = as_book(frozen)
     sizes = (config.window, config.layers, config.heads, config.width)
     blocks = (config.blocks, config.frozen_blocks, config.without_last, config.wide, config.dropout)
