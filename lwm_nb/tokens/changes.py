@@ -92,13 +92,15 @@ def judged(
     said: torch.Tensor,  # at all places (..., slots + 1, D)
     tokens: torch.Tensor,  # of the row (..., slots)
     before: torch.Tensor,  # of the row before (..., slots), `codes` for none
+    asked: torch.Tensor | None = None,  # rows that are judged (...) bool; None: all
 ) -> tuple[
     torch.Tensor, torch.Tensor
-]:  # log-probability of each place, 0 if idle; is its likeliest change the true one
+]:  # log-probability of each place, 0 if idle or not asked; is its likeliest change the true one
     "What places say, against the list of the row."
     slots, count = listed(tokens, before)
     place = torch.arange(self.slots + 1, device=count.device)
-    change, used = place < count[..., None], place <= count[..., None]
+    last = count if asked is None else count.masked_fill(~asked, -1)
+    change, used = place < last[..., None], place <= last[..., None]
     at, goal = F.pad(slots, (1, 0), value=-1), F.pad(slots, (0, 1)).where(change, self.slots)
     nothing = (before[..., :1] == self.codes).expand_as(at)
     where = torch.zeros_like(said[..., 0])
@@ -134,9 +136,10 @@ def read(self: ChangeModel, tokens, action, first):
 
 @patch
 def rows(self: ChangeModel, tokens, action, first):
-    "As `TokenModel.rows`; reward and end are read at the end of the list."
+    "As `TokenModel.rows`, 0 for the first of a window from the middle; reward and end are read at the end."
     said, before = self.read(tokens, action, first)
-    return self.judged(said, tokens, before)[0].sum(-1), self.closing(said, tokens, before)
+    asked = torch.cat([first[:, :1], torch.ones_like(first[:, 1:])], 1)
+    return self.judged(said, tokens, before, asked)[0].sum(-1), self.closing(said, tokens, before)
 
 
 @patch

@@ -141,6 +141,30 @@ class Transformer(nn.Module):
             x = block.answer(x, q, k, v, mask)
         return self.norm(x), torch.stack(kept, 1)
 
+# %% ../../nbs/9_tokens/02_transformer.ipynb #trbuf001
+@patch
+def open_buffer(
+    self: Transformer,
+    cache: torch.Tensor,  # (B, layers, 2, heads, S, d)
+    places: int,  # how many more
+) -> torch.Tensor:  # (layers, 2, B · heads, S + places, d)
+    "A buffer that begins with a cache."
+    batch, layers, both, heads, past, size = cache.shape
+    buffer = cache.new_empty(layers, both, batch, heads, past + places, size)
+    buffer[..., :past, :], buffer[..., past:, :] = cache.permute(1, 2, 0, 3, 4, 5), 0
+    return buffer.flatten(2, 3)
+
+
+@patch
+def close_buffer(
+    self: Transformer,
+    buffer: torch.Tensor,  # (layers, 2, B · heads, S, d)
+    places: int,  # how many are kept, the last ones
+) -> torch.Tensor:  # (B, layers, 2, heads, places, d)
+    "The end of a buffer as a cache."
+    kept = buffer[:, :, :, buffer.shape[3] - places :].unflatten(2, (-1, self.heads))
+    return kept.permute(2, 0, 1, 3, 4, 5)
+
 # %% ../../nbs/9_tokens/02_transformer.ipynb #d1448966
 @patch
 @torch.no_grad()
@@ -165,24 +189,3 @@ def step(
         looked = torch.bmm(scores.softmax(-1), values[:, : at + 1])
         x = block.reply(x, looked.view(len(x), 1, -1))
     return self.norm(x)[:, 0]
-
-
-@patch
-def open_buffer(
-    self: Transformer,
-    cache: torch.Tensor,  # (B, layers, 2, heads, S, d)
-    places: int,  # how many more
-) -> torch.Tensor:  # (layers, 2, B · heads, S + places, d)
-    "A buffer that begins with a cache."
-    return F.pad(cache.permute(1, 2, 0, 3, 4, 5).flatten(2, 3), (0, 0, 0, places))
-
-
-@patch
-def close_buffer(
-    self: Transformer,
-    buffer: torch.Tensor,  # (layers, 2, B · heads, S, d)
-    places: int,  # how many are kept, the last ones
-) -> torch.Tensor:  # (B, layers, 2, heads, places, d)
-    "The end of a buffer as a cache."
-    kept = buffer[:, :, :, buffer.shape[3] - places :].unflatten(2, (-1, self.heads))
-    return kept.permute(2, 0, 1, 3, 4, 5).contiguous()
