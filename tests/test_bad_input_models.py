@@ -136,7 +136,8 @@ def value_where_cut(x, y):
 
 def frame_loss(name):
     def call(x, y):
-        loss = tokenizer.frame_loss(name, median=y.mean(0)[None, :, None, None], eye=lambda x: x[:, :1])
+        eye = lambda x, y=None: x[:, :1] if y is None else (x - y).abs().mean((1, 2, 3))
+        loss = tokenizer.frame_loss(name, median=y.mean(0)[None, :, None, None], eye=eye)
         return loss(pictures(x), pictures(y))
 
     return call

@@ -1,4 +1,4 @@
-"""The dream panel in a real JupyterLab: game, dream and difference under the same keys."""
+"""Dream panel and eye panel in a real JupyterLab: pictures under the same keys, and stored episodes."""
 
 import nb
 import numpy as np
@@ -26,6 +26,21 @@ class Slow(GameModel):
 slow = Slow(functools.partial(GameVectorEnv, game="duel", paddle_speed=1), seed=0)
 DreamPanel(GameEnv("duel", render_mode="rgb_array"), slow, seed=2, real_time=False, folder="recordings")
 """
+# eyes that know the patches of a single frame
+EYES = """
+import numpy as np, torch
+from lwm_nb.foundations.tasks import UniformRandom
+from lwm_nb.panels.eyes import EyePanel
+from lwm_nb.tokens.tokenizer import PatchBook
+from lwm_nb.worlds.episodes import gather
+from lwm_nb.worlds.games import GameEnv, GameTask
+
+played = gather("episodes/train", GameTask("catch"), UniformRandom, 3)
+eyes = PatchBook.of_frames(torch.from_numpy(played[0].obs[:1].copy()), (8, 8))
+env = GameEnv("catch", render_mode="rgb_array")
+EyePanel(env, eyes, "episodes", seed=3, real_time=False, folder="recordings")
+"""
+
 PIXELS = """canvas => {
     const { width, height } = canvas;
     const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
@@ -49,6 +64,7 @@ def paddle(picture):
 @pytest.fixture(scope="module")
 def notebooks(folder):
     nb.write(folder / "dream.ipynb", notebook(CELL))
+    nb.write(folder / "eyes.ipynb", notebook(EYES))
     return folder
 
 
@@ -136,3 +152,39 @@ def test_light_and_dark(dreamed):
         worst = min(contrasts(dreamed.page, "[data-testid=play-panel]"))
         assert worst > 4.5, f"{theme}: {worst:.1f}"
     assert dreamed.page.errors == []
+
+
+def test_three_pictures_and_the_keys_of_iris(open_notebook):
+    page = open_notebook("eyes.ipynb", height=1000)
+    run_cell(page, 0)
+    page.wait_for_selector("[data-testid=play-canvas-2][data-seq]", timeout=60_000)
+    panel = Panel(page)
+    panel.part("play-stage").click()
+    for key in "aad":
+        panel.press(key)
+    text = panel.root.inner_text().lower()
+    for name in ("original", "model size", "reconstruction", "new tokens", ", record"):
+        assert name in text
+    screenshot(panel.page, "eyes")
+    panel.part("play-replay").select_option("train 1")
+    panel.wait(live="false", step=0)
+    assert "PgUp PgDn ten" in panel.root.inner_text()
+    panel.part("play-stage").click()
+    for key, step in (
+        ("ArrowRight", 1),
+        ("PageDown", 11),
+        ("ArrowLeft", 10),
+        ("PageUp", 0),
+        ("PageDown", 10),
+    ):
+        panel.page.keyboard.press(key)
+        panel.wait(step=step, live="false")
+    assert "stored" in panel.part("play-stage").inner_text()
+    screenshot(panel.page, "eyes_stored")
+    panel.page.keyboard.press("ArrowDown")
+    panel.wait(step=0, game="train 0")
+    panel.page.keyboard.press(".")
+    panel.wait(playing="true")
+    panel.page.keyboard.press("a")
+    panel.wait(live="true", step=3)
+    assert panel.page.errors == []

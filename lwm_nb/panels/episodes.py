@@ -58,6 +58,7 @@ class Episode:
     cells: int = 0  # of the labyrinth; 0 for another game
     fps: float = 4.0  # rows a second in its film
     scores: dict[str, float] = field(default_factory=dict)  # steps that others need from the same start
+    panes: list[str] = field(default_factory=list)  # names of the pictures that a frame has side by side
     rows: list[Row] = field(default_factory=list)
 
     def visited(

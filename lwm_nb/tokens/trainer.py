@@ -40,9 +40,9 @@ from lwm_nb.tokens.tokenizer import (
     Tokenizer,
     TokenizerLearner,
     as_book,
+    make_eye,
     places_right,
     tokenizer_measures,
-    train_eye,
 )
 from .variants import READERS, make_token_model
 from ..worlds.dreams import DreamVectorEnv
@@ -218,7 +218,9 @@ class TokenizerSettings:
     beta: float = 0.25
     """Weight of the commitment to codes."""
     tokenizer_loss: Literal[LOSSES] = "mse"
-    """What a reconstruction is judged by; perceptual trains its eye on the first play."""
+    """What a reconstruction is judged by; perceptual trains its eye on the first play; lpips: see below."""
+    lpips_weights: str = ""
+    """A safetensors file with the weights of LPIPS, which are not part of this workbook."""
     value_head: float = 0.0
     """Weight of the error of returns told from the tokens of a frame; 0: no such head."""
     tokenizer_updates: int = 2_500
@@ -231,6 +233,8 @@ class TokenizerSettings:
     """tokenizer:FOLDER or world:FOLDER: that run's tokenizer (and its world model), frozen; empty: none."""
 
     def __post_init__(self):
+        if self.tokenizer_loss == "lpips" and not self.lpips_weights:
+            make_eye("lpips")
         if self.value_head < 0:
             raise ValueError(f"value_head is {self.value_head}: choose a weight of at least 0")
         if self.pretrained and self.pretrained.partition(":")[0] not in ("tokenizer", "world"):
@@ -478,8 +482,8 @@ def begin_tokenizer(self: TokensLearner):
     updates = 0 if config.tokenizer_turn else config.tokenizer_updates
     settings = dict(loss=config.tokenizer_loss, seed=config.seed, updates=updates)
     settings |= dict(batch=config.tokenizer_batch, lr=config.tokenizer_lr, value_weight=config.value_head)
-    if config.tokenizer_loss == "perceptual":
-        settings["eye"] = train_eye(first.columns(), seed=config.seed).to(self.device)
+    eye = make_eye(config.tokenizer_loss, first.columns, config.seed, config.lpips_weights)
+    settings["eye"] = eye and eye.to(self.device)
     frames, returns = self.lessons()
     self.tokenizer_learner = TokenizerLearner(self.tokenizer, frames, returns=returns, **settings)
 
