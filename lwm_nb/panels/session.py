@@ -543,6 +543,7 @@ def _on_key(session, message):
     if key in BUTTONS and not any(key in keys for keys in session.keys.moves):
         return session.messages[BUTTONS[key]](session, message)
     if session.at is not None or session.replayed:
+        session.clock.running = False
         return session.live()
     action = session.keys.press(key)
     if action is not None and not session.over:
