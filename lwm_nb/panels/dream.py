@@ -46,15 +46,16 @@ class DreamPanel(PlayPanel):
         row = self.session.shown.rows[-1]
         return to_png(film_frames(Episode("", 0, [], rows=[row]))[0])
 
-# %% ../../nbs/10_panels/14_dream_panel.ipynb #886b2486
+# %% ../../nbs/10_panels/14_dream_panel.ipynb #dpsplit1
 def split_panes(
-    picture: np.ndarray,  # (H, 3 W + 2 GAP, 3), a frame of a dream session
-) -> list:  # three pictures (H, W, 3)
+    picture: np.ndarray,  # (H, n W + (n − 1) GAP, 3), a frame of a session with panes
+    count: int = len(PANES),  # of panes, n
+) -> list:  # pictures (H, W, 3)
     "The pictures that lie side by side in a frame."
-    width = (picture.shape[1] - GAP * (len(PANES) - 1)) // len(PANES)
-    return [picture[:, i * (width + GAP) :][:, :width] for i in range(len(PANES))]
+    width = (picture.shape[1] - GAP * (count - 1)) // count
+    return [picture[:, i * (width + GAP) :][:, :width] for i in range(count)]
 
-
+# %% ../../nbs/10_panels/14_dream_panel.ipynb #886b2486
 def dream_figure(
     episode: Episode,  # of a dream session
     columns: int = 10,  # rows that are shown as pictures

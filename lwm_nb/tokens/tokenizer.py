@@ -418,7 +418,7 @@ class Lpips(nn.Module):
             x = F.max_pool2d(x, 2) if n in VGG_POOLED else x
             weight, bias = (getattr(self, f"features_{n}_{kind}") for kind in ("weight", "bias"))
             x = F.conv2d(x, weight, bias, padding=1).relu()
-            maps += [x / (x.square().sum(1, keepdim=True).sqrt() + 1e-10)] if n in VGG_SEEN else []
+            maps += [F.normalize(x, dim=1, eps=1e-10)] if n in VGG_SEEN else []  # no NaN in its gradient at 0
         return maps
 
 # %% ../../nbs/9_tokens/01_tokenizer.ipynb #lpips002
