@@ -136,7 +136,7 @@ def cases(trained, tmp_path):
             "gamma is 1.5; it must lie in 0..1",
         ),
         ("config: nothing to do", lambda: make_config(frames=0), ValueError, "frames is 0"),
-        ("config: replay too small", lambda: make_config(replay=100), ValueError, "must both hold"),
+        ("config: replay too small", lambda: make_config(replay=100), ValueError, "replay 100 must hold"),
         ("config: unknown preset", lambda: make_config("papr"), ValueError, "unknown preset 'papr'"),
         ("config: not a dict", lambda: config_from_dict(TrainConfig, [1]), TypeError, "dict of settings"),
         ("config: not finite", lambda: make_config(lr=float("nan")), ValueError, "lr is nan"),

@@ -39,10 +39,16 @@ def check_config(
     if config.official_fresh_surprise and config.model_every != 1:
         raise ValueError(f"model_every is {config.model_every}; with official_fresh_surprise it must be 1")
     rows = config.burn_in + config.unroll + 1 + config.stride
-    if min(config.warmup, config.replay) < config.num_envs * rows:
+    if config.warmup < config.num_envs * rows:
         raise ValueError(
-            f"warmup {config.warmup} and replay {config.replay} must both hold {rows} rows "
-            f"of {config.num_envs} environments: at least {config.num_envs * rows} steps"
+            f"warmup {config.warmup} must hold {rows} rows of {config.num_envs} environments: "
+            f"at least {config.num_envs * rows} steps"
+        )
+    whole = -(-rows // config.stride) * config.stride
+    if config.replay < config.num_envs * whole:
+        raise ValueError(
+            f"replay {config.replay} must hold {whole} rows of {config.num_envs} environments, whole strides "
+            f"of {config.stride}: at least {config.num_envs * whole} steps"
         )
 
 # %% ../../nbs/4_agent/05_config.ipynb #6860de30
@@ -57,7 +63,7 @@ class ReturnConfig:
     importance: float = 0.6
     """Exponent of the weights in the loss that make up for unequal chances of being drawn."""
     ri_clamp: float = 0.0
-    """Most that it may be, in standard deviations of surprise; 0: any number."""
+    """Largest intrinsic reward, in standard deviations of surprise; 0: no limit."""
     ri_final: float = 1.0
     """What is left of `ri_scale` in the last third of the run; it falls from the first quarter on."""
     reward_scale: float = 1.0

@@ -130,7 +130,7 @@ class Patterns:
     ) -> torch.Tensor:  # float32 of 0 and 1: (..., k)
         "Draw a pattern."
         probs = (self.logits / temperature).softmax(-1)
-        codes = torch.multinomial(probs.flatten(0, -2), 1, generator=generator)
+        codes = torch.multinomial(probs.reshape(-1, probs.shape[-1]), 1, generator=generator)
         return self.table[codes.view(probs.shape[:-1])]
 
 # %% ../../nbs/4_agent/03_forward_model.ipynb #59970cd0
@@ -388,11 +388,12 @@ def prediction_errors(
     action: torch.Tensor,  # action that led to each row: (T+1, B)
     first: torch.Tensor,  # row begins an episode: (T+1, B) bool
     hidden: torch.Tensor,  # model's state before row 0: (B, H)
-    across_resets: bool = False,  # count the first row of an episode too; and do not zero the state there
+    across_resets: bool = False,  # count the first row of an episode, too
+    forget: bool = True,  # zero the state at the first row of an episode
 ) -> tuple[
     torch.Tensor, torch.Tensor
 ]:  # errors (T, B) for rows 1…T, zero where not counted; counted (T, B) bool
     "Squared error of the predicted embedding, averaged over its components (LWM, eq. 5)."
-    prediction, _ = model(z[:-1], action[1:], first[:-1], hidden, forget=not across_resets)
+    prediction, _ = model(z[:-1], action[1:], first[:-1], hidden, forget=forget)
     counted = torch.ones_like(first[1:]) if across_resets else ~first[1:]
     return (z[1:] - prediction).square().mean(2) * counted, counted

@@ -82,9 +82,9 @@ def update_model(
     "One step of the world model on a batch."
     with torch.no_grad():
         seen = self.agent.view(batch["obs"])
-    across = self.agent.config.official_reset_surprise
-    rows = seen, batch["action"], batch["first"]
-    errors, counted = prediction_errors(self.agent.model, *rows, hidden, across_resets=across)
+    config, rows = self.agent.config, (seen, batch["action"], batch["first"])
+    flags = config.official_reset_surprise, not config.official_no_forget
+    errors, counted = prediction_errors(self.agent.model, *rows, hidden, *flags)
     counted = counted & batch["real"][1:]
     errors = errors * counted
     self.model_optimiser.zero_grad()
@@ -153,15 +153,17 @@ def judge_again(
     "Replace the surprises that are stored in a replay by those of the world model as it is now."
     fields, end = {k: replay.fields[k][: replay.written] for k in ("obs", "action", "first")}, replay.written
     piece = max(1, most // (replay.num_envs * agent.obs_dim))
-    hidden = torch.zeros(replay.num_envs, agent.model.hidden_size, device=agent.device)
-    found = [replay.fields["surprise"][:1]]
+    hidden = torch.from_numpy(replay.hidden[0, :, -agent.model.hidden_size :]).to(agent.device)
+    found, forget = [replay.fields["surprise"][:1]], not agent.config.official_no_forget
     for begin in range(0, end - 1, piece):
         rows = {k: torch.from_numpy(v[begin : begin + piece + 1]).to(agent.device) for k, v in fields.items()}
         with torch.no_grad():
             seen = agent.view(rows["obs"])
-            prediction, states = agent.model(seen[:-1], rows["action"][1:], rows["first"][:-1], hidden)
+            before = seen[:-1], rows["action"][1:], rows["first"][:-1]
+            prediction, states = agent.model(*before, hidden, forget=forget)
         hidden = states[-1]
-        errors = (seen[1:] - prediction).square().mean(2) * ~rows["first"][1:]
+        counted = ~rows["first"][1:] | agent.config.official_reset_surprise
+        errors = (seen[1:] - prediction).square().mean(2) * counted
         found.append(errors.cpu().numpy())
     replay.rejudge(np.concatenate(found))
 

@@ -90,11 +90,13 @@ def _check_numbers(config):
         )
     if not 0 <= config.eps < np.inf:
         raise ValueError(f"eps is {config.eps}: choose 0 or more")
+    if config.eps >= 1 and not config.absolute:
+        raise ValueError(f"eps is {config.eps}: a share of the trace is below 1; or set absolute")
 
 
 def _check_samples(config):
     """ValueError for a batch that is too small to be whitened."""
-    samples = {"w_mse": 2, "dw_mse": 1}.get(config.loss, 0) * config.batch_size
+    samples = {"w_mse": 2, "dw_mse": 1, "w_mse_icml": 1}.get(config.loss, 0) * config.batch_size
     if samples and not config.eps and samples <= config.embedding_size:
         raise ValueError(
             f"batch_size {config.batch_size} gives {config.loss} {samples} samples of "
@@ -107,7 +109,7 @@ class EncoderConfig:
     "All settings of one run; raises ValueError for one out of range."
 
     loss: str = "w_mse"
-    """Key of LOSSES: mse, w_mse, dw_mse, vicreg, barlow_twins, info_nce or sigreg."""
+    """Of LOSSES: mse, w_mse, w_mse_icml, dw_mse, dw_mse_summed, vicreg, barlow_twins, info_nce or sigreg."""
     eps: float = 0.0
     """Shrinkage of the covariance of w_mse and dw_mse; more than 0 leads to collapse (chapter 1)."""
     absolute: bool = False

@@ -22,15 +22,17 @@ from .config import plain
 from .files import mark_rows, marked_rows, write_atomic
 
 # %% ../../nbs/0_foundations/04_checkpoints.ipynb #ad213af2
-CHECKPOINT_FORMAT = 1
+CHECKPOINT_FORMAT = 2  # 1, which had no types and shapes in its checksum, is still read
 
 
-def _checksum(tensor_of, names, meta):
-    """CRC-32 of meta, names and bytes; tensors are asked for one after the other."""
+def _checksum(tensor_of, names, meta, typed=True):
+    """CRC-32 of meta, names, types, shapes and bytes; tensors are asked for one after the other."""
     crc = zlib.crc32(meta.encode())
     for name in sorted(names):
-        raw = tensor_of(name).reshape(-1).view(torch.uint8).numpy()
-        crc = zlib.crc32(raw, zlib.crc32(name.encode(), crc))
+        tensor = tensor_of(name)
+        label = f"{name} {tensor.dtype} {tuple(tensor.shape)}" if typed else name
+        raw = tensor.reshape(-1).view(torch.uint8).numpy()
+        crc = zlib.crc32(raw, zlib.crc32(label.encode(), crc))
     return str(crc)
 
 
@@ -65,12 +67,12 @@ def check_tensors(
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             header = file.metadata() or {}
-            if header.get("lwm_nb") != str(CHECKPOINT_FORMAT):
+            if (kind := header.get("lwm_nb")) not in ("1", str(CHECKPOINT_FORMAT)):
                 raise ValueError(
-                    f"{path} is a safetensors file, but not an lwm_nb checkpoint of format "
-                    f"{CHECKPOINT_FORMAT} (it says {header.get('lwm_nb')}): use the version that wrote it"
+                    f"{path} is a safetensors file, but not an lwm_nb checkpoint of format 1 to "
+                    f"{CHECKPOINT_FORMAT} (it says {kind}): use the version that wrote it"
                 )
-            crc = _checksum(file.get_tensor, file.keys(), header.get("meta", ""))
+            crc = _checksum(file.get_tensor, file.keys(), header.get("meta", ""), kind != "1")
     except SafetensorError as error:
         raise ValueError(
             f"{path} is not a complete safetensors file ({error}): it was cut off or is of another kind; "

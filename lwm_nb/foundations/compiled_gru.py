@@ -23,7 +23,7 @@ _elementwise = partial(compiled, error_model="numpy", fastmath={"contract"})
 @_elementwise
 def quick_tanh(
     x: np.float32,  # any number
-) -> np.float32:  # -1..1
+) -> np.float32:  # -1..1, to a unit in the last place
     "tanh by a quotient of polynomials; for loops over float32."
     x = _LIMIT if x > _LIMIT else x
     x = -_LIMIT if x < -_LIMIT else x

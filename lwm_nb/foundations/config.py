@@ -93,7 +93,7 @@ def _convert(value, hint, where):
     if origin in (typing.Union, types.UnionType):
         found = _as_union(value, args, where)
     elif origin is typing.Literal:
-        found = value if value in args else NO
+        found = value if (type(value), value) in [(type(arg), arg) for arg in args] else NO
     elif origin is tuple:
         found = _as_tuple(value, args, where)
     elif dataclasses.is_dataclass(hint):

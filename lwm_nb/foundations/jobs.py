@@ -138,9 +138,11 @@ def _supervised(function, jobs, names, workers):
                 i, process, began = running[receive]
                 try:
                     result, error = receive.recv()
-                except EOFError:
+                except (EOFError, OSError):
                     process.join()
                     result, error = None, _ending(process)
+                except Exception as trouble:  # whatever unpickling a result may raise
+                    result, error = None, f"its result cannot be read: {type(trouble).__name__}: {trouble}"
                 process.join()
                 receive.close()
                 del running[receive]

@@ -382,10 +382,10 @@ def _end(self: Run, status, error, wall, cpu):
     """Note how recording ended; a disk that does not take that is a warning, not another error."""
     try:
         (self.path / "stop").unlink(missing_ok=True)
-        self._add_cost(wall, cpu)
         _set_status(self.path, status, error)
         if status == "finished":
             self.drop_states()
+        self._add_cost(wall, cpu)
     except (OSError, ValueError) as trouble:
         warnings.warn(f"{self.path}: could not note that the run {status} ({trouble})", stacklevel=4)
 

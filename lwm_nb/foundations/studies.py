@@ -125,12 +125,14 @@ class Descent:
 
 # %% ../../nbs/0_foundations/12_studies.ipynb #7581223a
 def _descend(run, task, config, resume=False, log=None):
-    x, step, done = np.zeros(task.size), np.zeros(task.size), 0
+    x, step, done, spent = np.zeros(task.size), np.zeros(task.size), 0, (0.0, 0.0)
     rng = numpy_generator(config.seed, "noise")
     if resume and (state := run.restore_state()):
         x, step = (state[0][k].numpy() for k in ("x", "step"))
         rng.bit_generator.state, done = state[1]["rng"], state[1]["done"]
-    clock = time.perf_counter(), time.process_time()
+        spent = state[1]["wall_s"], state[1]["cpu_s"]
+    began = time.perf_counter() - spent[0], time.process_time() - spent[1]
+    clock = lambda: {"wall_s": time.perf_counter() - began[0], "cpu_s": time.process_time() - began[1]}
     with interrupts_later() as interrupted:
         while done < config.updates:
             gradient = 2 * (x - 1) + task.noise * rng.normal(size=task.size)
@@ -138,13 +140,13 @@ def _descend(run, task, config, resume=False, log=None):
             x, done = x + step, done + 1
             if done % config.log_every == 0 or done == config.updates:
                 row = {"updates": done, "loss": (gradient**2).sum(), "eval_mean": ((x - 1) ** 2).sum()}
-                row |= {"wall_s": time.perf_counter() - clock[0], "cpu_s": time.process_time() - clock[1]}
+                row |= clock()
                 run.log(**row)
                 if log:
                     log(row)
             if done % config.checkpoint_every == 0 and done < config.updates:
                 tensors = {"x": torch.from_numpy(x), "step": torch.from_numpy(step)}
-                run.save_state(tensors, {"rng": rng.bit_generator.state, "done": done})
+                run.save_state(tensors, {"rng": rng.bit_generator.state, "done": done} | clock())
             if interrupted() or run.stop_requested():
                 raise KeyboardInterrupt
     run.save_checkpoint({"x": torch.from_numpy(x)}, {"updates": done})

@@ -8,6 +8,7 @@ __all__ = ['grid', 'make_settings', 'sweep_jobs', 'read_grid', 'minutes_left', '
 import itertools
 import json
 import math
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -274,7 +275,8 @@ def sweep(
     """
     jobs = sweep_jobs(table, out, task, trainer, **options)
     todo = _to_do(jobs, redo_failed)
-    show = show or (lambda status: print(progress_line(status, workers or 1), file=sys.stderr, flush=True))
+    busy = min(workers or os.cpu_count() or 1, max(1, len(todo)))
+    show = show or (lambda status: print(progress_line(status, busy), file=sys.stderr, flush=True))
     ended = run_all(todo, workers, backend, every, lambda: show(study_status(jobs)))
     result = sweep_table(jobs)
     errors = {outcome.name: outcome.error for outcome in ended}

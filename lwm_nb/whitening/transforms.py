@@ -107,7 +107,7 @@ def _check_square(cov):
 @_precisely
 def newton_schulz(
     cov: torch.Tensor,  # (d, d) covariance, positive definite
-    iterations: int = 20,  # at least 1; each one more than doubles the eigenvalues that are not yet 1
+    iterations: int = 20,  # at least 1; each one more than doubles the eigenvalues that are still small
 ) -> torch.Tensor:  # (d, d) approximation of cov^(-1/2)
     """Inverse root by coupled Newton–Schulz steps (Higham 2008, 6.3); ValueError for no finite trace."""
     if iterations < 1:
