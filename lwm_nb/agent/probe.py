@@ -41,7 +41,7 @@ def record_walk(
     seed: int = 0,  # of mazes and random actions
     longest: int = 100,  # steps after which an episode is left
 ) -> Walk:  # everything, episode by episode
-    "An agent's recurrent state at each step, without the arrival that ends an episode; ValueError: no agents."
+    "An agent's recurrent state at each step, without the arrival that ends an episode; ValueError: no agent."
     if not agents:
         raise ValueError("there are no agents: give {name: agent}, of which the first walks")
     env = labyrinth.make(episodes)
