@@ -183,8 +183,10 @@ class ControllerTrainer:
 
     def unused(self, config):
         "Settings without effect."
-        game = ("temperature",) if config.where == "game" else ()
-        return game + (() if config.learner == "cma" or config.where == "dream" else ("horizon",))
+        unused = ("temperature",) if config.where == "game" else ()
+        unused += ("lr",) if config.learner == "cma" else ()
+        unused += ("world",) if config.sees == "pixels" else ()
+        return unused + (() if config.learner == "cma" or config.where == "dream" else ("horizon",))
 
     def quick(self, config, updates):
         "Settings of a short run."

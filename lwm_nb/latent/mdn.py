@@ -146,7 +146,7 @@ def terms(
     z: torch.Tensor,  # codes (T, B, D)
     batch: dict,  # action, reward, first, terminated, mask (T, B)
     reward_scale: float = 1.0,  # rewards are divided by it
-) -> dict:  # nats, reward, end: scalars; hidden (T, B, H); log_prob (T, B)
+) -> dict:  # nats, reward, end; hidden (T, B, H), log_prob and counted (T, B), expected: mixture of all rows
     "What sequences cost; only rows that follow another one of their episode count."
     mask = batch["mask"]
     z = torch.where(mask[..., None], z, 0)
@@ -190,11 +190,20 @@ class LinearGaussian:
         (z,) = _precise(z)
         return torch.cat([z, F.one_hot(action, self.num_actions).to(z.dtype)], -1)
 
-    def mean(self, z, action):
+    def mean(
+        self,
+        z: torch.Tensor,  # codes (N, D)
+        action: torch.Tensor,  # (N,) int64 that led to the next
+    ) -> torch.Tensor:  # (N, D)
         "Expected next code."
         inputs, weights = _precise(self._inputs(z, action), self.weights)
         return inputs @ weights
 
-    def log_prob(self, z, action, after):
-        "Nats (N,) of the next codes."
+    def log_prob(
+        self,
+        z: torch.Tensor,  # codes (N, D)
+        action: torch.Tensor,  # (N,) int64 that led to the next
+        after: torch.Tensor,  # next codes (N, D)
+    ) -> torch.Tensor:  # (N,), in nats
+        "Log-probability density of the next codes."
         return Normal(self.mean(z, action), self.std).log_prob(after).sum(-1)

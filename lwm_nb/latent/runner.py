@@ -67,7 +67,11 @@ class RunnerSettings:
         check_whole(self, levels=(1, TEST_LEVELS))
 
 
-def runner_begin(row, settings, dice):
+def runner_begin(
+    row: np.ndarray,  # (9,) time, over, RUNNER_FIELDS; written into
+    settings: np.ndarray,  # numbers of RunnerSettings, in their order
+    dice: np.ndarray,  # (1,) uint64, state of `next_below`; changed
+):
     "At the left end of one of the levels."
     row[2] = settings[2] + next_below(dice, 0, int(settings[3]))
     row[3], row[4], row[5], row[6], row[7], row[8] = 8, 0, 0, 0, 1, 0
@@ -167,7 +171,12 @@ def _fall(row, x, action, body, segments):
     return y, speed, False
 
 # %% ../../nbs/8_latent/00_runner.ipynb #72c6a159
-def runner_step(row, action, settings, dice):
+def runner_step(
+    row: np.ndarray,  # (9,) time, over, RUNNER_FIELDS; changed, time is counted by the caller
+    action: int,  # number of one of RUNNER_ACTIONS
+    settings: np.ndarray,  # numbers of RunnerSettings, in their order
+    dice: np.ndarray,  # not used: nothing is drawn in a step
+) -> float:  # reward
     "Run, jump or duck; +1 for 4 pixels to the right, +10 at the end of the level."
     segments = int(settings[1])
     under = row[8] and blocked(_kind_at(row, row[3] + 2, segments), (row[3] + 2) % 32 - 2, row[4], 6.0)
@@ -225,7 +234,11 @@ def _background(frame):
         fill(frame, 52, 0, 12, 64, (120, 80, 40))
 
 
-def runner_draw(row, settings, frame):
+def runner_draw(
+    row: np.ndarray,  # (9,) time, over, RUNNER_FIELDS
+    settings: np.ndarray,  # numbers of RunnerSettings, in their order
+    frame: np.ndarray,  # (64, 64, 3 or 1) uint8; painted over
+):
     "The runner at the left, the level scrolls."
     _background(frame)
     segments, camera = int(settings[1]), int(row[3]) - 16
@@ -245,7 +258,10 @@ RUNNER = register_game(
 )  # fmt: skip
 
 # %% ../../nbs/8_latent/00_runner.ipynb #d287eb99
-def hold_right_jump(exact, settings):
+def hold_right_jump(
+    exact: dict,  # arrays (N,) by name: the fields of the state, and time
+    settings: RunnerSettings,  # of the games
+) -> np.ndarray:  # (N,) int64
     "A reflex: right and jump, always."
     return np.full(len(exact["x"]), 4)
 
@@ -269,7 +285,10 @@ def _scripted(level, x, y, grounded, ducked, speed, time, segments, actions):
     return actions
 
 
-def scripted_runner(exact, settings):
+def scripted_runner(
+    exact: dict,  # arrays (N,) by name: the fields of the state, and time
+    settings: RunnerSettings,  # of the games
+) -> np.ndarray:  # (N,) int64
     "Runs, jumps before what can be jumped over, slides under bars."
     names = ("level", "x", "y", "grounded", "ducked", "speed_x", "time")
     actions = np.ones(len(exact["x"]), np.int64)

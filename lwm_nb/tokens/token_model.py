@@ -20,7 +20,7 @@ def draw_index(
 ) -> torch.Tensor:  # (B,) int64
     "Draw a choice for each row; one number of the generator a row, much faster than `multinomial`."
     heap = odds.softmax(-1).cumsum(-1)
-    dice = torch.rand(len(odds), 1, generator=generator).to(odds.device)
+    dice = torch.rand(len(odds), 1, generator=generator).clamp(min=1e-30).to(odds.device)
     return (heap < dice * heap[:, -1:]).sum(-1)
 
 # %% ../../nbs/9_tokens/03_token_model.ipynb #9734808d

@@ -136,7 +136,7 @@ def windows(
     if balance:
         kinds = [np.flatnonzero(flat["reward"] < 0), np.flatnonzero(flat["reward"] > 0)]
         kinds = [kind for kind in kinds if len(kind)]
-        for i in range(count // 4 if len(kinds) > 1 else 0):
+        for i in range(count // 4 if kinds else 0):
             at[i] = rng.choice(kinds[i % len(kinds)])
     start = at - rng.integers(1, max(2, length), size=count)
     start = np.clip(start, begin[at], begin[at] + np.maximum(rows[at] - length, 0))
@@ -390,7 +390,8 @@ class TokensLearner:
         self.optimiser = None
         if config.pretrained:
             self._take(config.pretrained)
-        self.world_done, self.epoch, self.actor_due, self.asked, self.measured = 0, 0, 0, 0, {}
+        self.world_done, self.epoch, self.actor_due, self.asked = 0, 0, 0, 0
+        self.fresh, self.measured = 0, {}  # episodes that the model was not judged on yet; what it knew
         self.spent, self.losses = {"wall_s": 0.0, "cpu_s": 0.0}, {}
 
     def _tokenizer(self, shape):
@@ -448,7 +449,7 @@ def collect(
     episodes: int,  # how many there are in the end
     write: Callable = lambda number, episode: None,  # called with each
 ):
-    "Play: at random until there is a world model, then as the actor; what is new judges the model first."
+    "Play: at random until there is a world model, then as the actor; what is then new judges the model."
     missing, opening = episodes - len(self.memory), len(self.memory) < self.config.warmup
     seed = lambda name: seed_int(self.config.seed, name, len(self.memory)) % 2**32
     if opening:
@@ -461,8 +462,7 @@ def collect(
         self.memory.add(episode)
 
     record(self.task.make(min(missing, 64)), policy, missing, seed("game"), add)
-    if not opening:
-        self.measured = self.measure(missing)
+    self.fresh += 0 if opening else missing
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #t07less0
 @patch
@@ -632,8 +632,10 @@ def episodes_due(self: TokensLearner) -> int:
 
 @patch
 def ask(self: TokensLearner):
-    "Once in a turn after the first: the actor may learn, where it is time and the gate is open."
+    "Judge the model on new play; once in a turn after the first, open the gate where it is time."
     config, before = self.config, self.asked
+    if self.fresh:
+        self.measured, self.fresh = self.measure(self.fresh), 0
     self.asked = self.epoch
     good = self.bits or (self.measured.get("reward_sign") or 0.0) >= config.gate
     if before < self.epoch and self.epoch > config.actor_start and good:
@@ -674,7 +676,7 @@ def pack(self: TokensLearner) -> tuple[dict, dict]:  # tensors and counters
         tensors |= pack_optimiser(self.optimiser, "world_adam") if self.optimiser else {}
     counters = {"episodes": len(self.memory), "tokenizer": self.tokenizer_done, "world": self.world_done}
     counters |= {"actor": self.actor.done, "actor_due": self.actor_due, "asked": self.asked}
-    counters |= {"epoch": self.epoch, "measured": self.measured, "losses": self.losses}
+    counters |= {"epoch": self.epoch, "measured": self.measured, "fresh": self.fresh, "losses": self.losses}
     return tensors, counters | {"spent": self.spent, "has_world": self.model is not None}
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #d214d44e
@@ -700,7 +702,8 @@ def unpack(self: TokensLearner, tensors: dict, counters: dict, episodes=()):
     self.world_done, self.actor.done = counters["world"], counters["actor"]
     for name in ("actor_due", "epoch", "measured", "spent", "losses"):
         setattr(self, name, counters[name])
-    self.asked = counters.get("asked", self.epoch)  # states of older versions have none
+    self.asked = counters.get("asked", self.epoch)  # states of older versions have none of both
+    self.fresh = counters.get("fresh", 0)
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #2020eff3
 def _eyes(learner):
@@ -776,7 +779,7 @@ def _loop(run, learner, write, log):
             if config.checkpoint_every and not last and due:
                 tensors, meta = learner.pack()
                 run.save_state(tensors, meta | {"settings": plain(config)})
-            if stopped:
+            if stopped and not last:
                 raise KeyboardInterrupt
 
 

@@ -14,7 +14,7 @@ def angles(
     frame: torch.Tensor,  # numbers of frames (...)
     pairs: int,  # pairs of numbers that are turned, d / 2
 ) -> torch.Tensor:  # (..., d / 2)
-    "Angles frame · 1, … frame · 1/100."
+    "Angles frame · 100^(−i / pairs), for i = 0 … pairs − 1."
     speed = 100.0 ** -(torch.arange(pairs, device=frame.device) / pairs)
     return frame[..., None].to(speed.dtype) * speed
 
