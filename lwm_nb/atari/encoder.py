@@ -119,9 +119,9 @@ def windows_inside(
     first: np.ndarray,  # (T,) bool, an episode begins
     length: int,  # rows of a window
 ) -> np.ndarray:  # (K,) int64 where windows of one episode begin
-    "Starts of all windows that do not reach into another episode."
+    "Starts of all windows that do not reach into another episode; none where there are fewer rows."
     episode = np.cumsum(first)
-    return np.flatnonzero(episode[: len(first) - length + 1] == episode[length - 1 :])
+    return np.flatnonzero(episode[: max(0, len(first) - length + 1)] == episode[length - 1 :])
 
 
 class PairMethod(nn.Module):
@@ -157,7 +157,7 @@ class InverseDynamics(nn.Module):
 
 # %% ../../nbs/6_atari/02_encoder.ipynb #21402fe0
 class Cpc(nn.Module):
-    "What comes next? Picked out of the futures of other episodes at the same step."
+    "What comes next? Picked out of the next frames of all windows of the batch, at the same step."
 
     length, context = 16, 512
 

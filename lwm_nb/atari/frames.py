@@ -93,7 +93,13 @@ def shrink(
 SCREEN = 210, 160
 
 
-def check_atari(num_envs, skip, size, sticky, max_steps):
+def check_atari(
+    num_envs,  # games, 1 or more
+    skip,  # frames of a step, 1 or more
+    size,  # pixels of a side of the picture, 1..160
+    sticky,  # probability that a frame repeats the action before, 0 <= sticky < 1
+    max_steps,  # time limit in steps, 1 or more
+):
     "ValueError for settings that no Atari environment can have."
     for name, value, low, high in (
         ("num_envs", num_envs, 1, None),
@@ -292,7 +298,7 @@ class FastAtariVectorEnv(VectorEnv):
         self,
         game: str,  # which, see `rom_name`
         num_envs: int = 1,  # how many
-        skip: int = 4,  # frames of a step, 2 or more
+        skip: int = 4,  # frames of a step, 1 or more
         size: int = 84,  # pixels of a side of the grey picture
         sticky: float = 0.0,  # probability that a frame repeats the action before, 0 <= sticky < 1
         max_steps: int = 10_000,  # time limit in steps
@@ -311,17 +317,17 @@ class FastAtariVectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.single_action_space, self.action_space = self.inner.single_action_space, self.inner.action_space
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self,
+        *,
+        seed: int | None = None,  # of the stickiness; None goes on with the chance that there is
+        options: dict | None = None,  # of the emulator's environment
+    ) -> tuple[np.ndarray, dict]:  # pictures (N, size, size) uint8, info: lives and frame (N,)
         "Begin everywhere."
         if seed is not None:
             seed = check_seed(seed) % (2**31 - self.num_envs)  # the emulator counts them in 32 bits
         obs, info = self.inner.reset(seed=seed, options=options)
         return obs[:, 0].copy(), self._told(info)
-
-    def step(self, actions):
-        "Step all games; where one ends, the next one begins."
-        self.send(actions)
-        return self.receive()
 
     def _told(self, info):
         return {"lives": info["lives"], "frame": info["episode_frame_number"]}
@@ -344,6 +350,16 @@ def receive(self: FastAtariVectorEnv) -> tuple:  # as `step`
     if (terminated | truncated).any():
         told |= {"final_obs": info["final_obs"][:, 0], "_final_obs": terminated | truncated}
     return obs[:, 0].copy(), reward.astype(np.float32), terminated, truncated, told
+
+
+@patch
+def step(
+    self: FastAtariVectorEnv,
+    actions: np.ndarray,  # (N,) whole numbers
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict]:  # as `AtariVectorEnv.step`
+    "Step all games; where one ends, the next begins; info: lives, frame, `final_obs` and `_final_obs`."
+    self.send(actions)
+    return self.receive()
 
 # %% ../../nbs/6_atari/00_frames.ipynb #a06daddc
 @patch

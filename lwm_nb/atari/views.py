@@ -96,14 +96,14 @@ class AtariGame(gymnasium.Env):
         self.action_space = self.batch.single_action_space
 
     def reset(self, *, seed=None, options=None):
-        "Begin; the game is the same each time."
+        "Begin; the game is the same each time, but for what sticky actions change by seed."
         super().reset(seed=seed)
         obs, info = self.batch.reset(seed=seed, options=options)
         self.shown = self._screen()
         return obs[0], {}
 
     def step(self, action):
-        "Hold an action for four frames."
+        "Hold an action for `skip` frames, four by default."
         obs, reward, terminated, truncated, info = self.batch.step(np.array([int(action)]))
         over = bool(terminated[0] or truncated[0])
         self.shown = self.shown if over else self._screen()

@@ -160,12 +160,12 @@ class Information:
         return -expected.log_prob(doors).numpy() + 0.0
 
     def state(self):  # as `Bonus`
-        "What is still possible."
-        return {name: value.numpy().copy() for name, value in self.known.items()}
+        "What is still possible; nothing before the first episode."
+        return {name: value.numpy().copy() for name, value in (self.known or {}).items()}
 
     def load_state(self, state):  # as `Bonus`
         "Go on from there."
-        self.known = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+        self.known = {name: torch.from_numpy(value.copy()) for name, value in state.items()} or None
 
 # %% ../../nbs/7_worlds/17_bonuses.ipynb #0c45698e
 class RewardFilter:
@@ -217,15 +217,17 @@ class RandomNetwork:
         return self.scale(errors.detach().numpy())
 
     def state(self):  # as `Bonus`
-        "Weights and the running sums."
+        "Weights and the running sums, which are empty before the first step."
         weights = {k: v.numpy().copy() for k, v in self.guess.state_dict().items()}
-        return weights | {"sums": self.scale.sums.copy(), "moments": self.scale.moments.copy()}
+        sums = np.zeros(0) if self.scale.sums is None else self.scale.sums.copy()
+        return weights | {"sums": sums, "moments": self.scale.moments.copy()}
 
     def load_state(self, state):  # as `Bonus`
         "Go on from there."
         weights = {k: torch.from_numpy(v.copy()) for k, v in state.items() if k not in ("sums", "moments")}
         self.guess.load_state_dict(weights)
-        self.scale.sums, self.scale.moments = state["sums"].copy(), state["moments"].copy()
+        self.scale.sums = state["sums"].copy() if len(state["sums"]) else None
+        self.scale.moments = state["moments"].copy()
 
 # %% ../../nbs/7_worlds/17_bonuses.ipynb #de9b296c
 class PaidLabyrinths(VectorWrapper):

@@ -161,12 +161,12 @@ def check_carried(case):
     found = case.model.loss(batch).get("log_prob")
     if found is None:
         return
-    sentence = "the log_prob of loss() is not that of observe(): rows are off, or a cache is stale."
-    require(same(found, whole), sentence)
     other = case.play(seed=1)
     changed = {name: torch.cat([value[:5], other[name][:2]]) for name, value in batch.items()}
     past = case.model.loss(changed)["log_prob"][:5]
     require(same(past, found[:5]), "later rows change earlier predictions: look for a missing causal mask.")
+    sentence = "the log_prob of loss() is not that of observe(): rows are off, or a cache is stale."
+    require(same(found, whole), sentence)
 
 # %% ../../nbs/7_worlds/01_conformance.ipynb #4341342c
 def check_padding(case):

@@ -57,7 +57,7 @@ class DreamVectorEnv(VectorEnv):
     def reset(
         self,
         *,
-        seed: int | None = None,  # of all draws; None goes on with the draws that there are
+        seed: int | None = None,  # of all draws; None goes on with those that there are, at first of seed 0
         options: dict | None = None,  # may hold "state" and "obs": dream on from there
     ) -> tuple[np.ndarray, dict]:  # obs (N, *obs_shape), empty info
         "Begin an episode everywhere."
@@ -78,7 +78,8 @@ def advance(
     if self.memory is None:
         raise RuntimeError("No dream has begun: call reset() before step().")
     actions, number = np.asarray(actions), self.model.num_actions
-    if actions.shape != (self.num_envs,) or ((actions < 0) | (actions >= number)).any():
+    fits = actions.shape == (self.num_envs,) and actions.dtype.kind in "iu"
+    if not fits or ((actions < 0) | (actions >= number)).any():
         raise ValueError(
             f"actions are {actions!r}: give {self.num_envs} whole numbers from 0 to {number - 1}."
         )

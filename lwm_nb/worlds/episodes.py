@@ -149,7 +149,7 @@ def add(
 
 # %% ../../nbs/7_worlds/08_episodes.ipynb #76b3c0dd
 class Episodes:
-    "A recording, read through memory maps; ValueError where there is none."
+    "A recording, read through memory maps, numbered part by part by name; ValueError where there is none."
 
     def __init__(
         self,
@@ -163,7 +163,7 @@ class Episodes:
         self.refresh()
 
     def refresh(self) -> int:  # episodes that are new
-        "Look for episodes that were written meanwhile."
+        "Look for episodes that were written meanwhile; a part between others moves the numbers after it."
         known = len(self) if hasattr(self, "rows") else 0
         frame_bytes = int(np.prod(self.shape)) * self.dtype.itemsize
         self._parts, rows, part, start = [], [], [], []
@@ -298,29 +298,43 @@ def _gather_part(job):
     shutil.rmtree(path / f"part-{k:05}", ignore_errors=True)
     draft.rename(path / f"part-{k:05}")
 
+# %% ../../nbs/7_worlds/08_episodes.ipynb #ep0miss0
+def _missing_parts(path, episodes, part, frame_bytes):
+    """Number and episodes of each part to be played; ValueError for one that would have to be played anew."""
+    missing = []
+    for k in range(-(-episodes // part)):
+        wanted, folder = min(part, episodes - k * part), path / f"part-{k:05}"
+        found = len(intact_rows(folder, frame_bytes))
+        if 0 < found < wanted:
+            raise ValueError(
+                f"{folder} has {found} episodes, not {wanted}, and playing it anew makes others: "
+                f"choose episodes={k * part + found} or another folder, or delete this part"
+            )
+        if not found:
+            missing.append((k, wanted))
+    return missing
+
 # %% ../../nbs/7_worlds/08_episodes.ipynb #8a0d8e51
 def gather(
-    path: str | Path,  # folder of the recording; one that exists goes on
+    path: str | Path,  # folder of the recording; one that exists goes on, by parts that are missing
     task,  # with `make(num_envs)`; a dataclass, its fields go to the card
     policy: Callable[
         ..., Policy
     ],  # called with seed=…, for example UniformRandom or partial(Player, "planner")
-    episodes: int,  # how many there are in the end, at least 1
+    episodes: int,  # how many there are in the end, at least 1; a recording that has more keeps them
     seed: int = 0,  # of everything
     workers: int | None = 1,  # processes; 1: this one; None: one a core. Changes nothing in the result
     part: int = 250,  # episodes in a part
     num_envs: int = 50,  # games at once in each process
 ) -> Episodes:  # the recording
-    "Record play; ValueError when the folder holds something else, RuntimeError when parts failed."
+    "Record play; ValueError for another recording or a part to be filled up, RuntimeError when parts failed."
     path = Path(path)
     about = {"task": {"name": task.name, **settings_of(task)}, "policy": policy_name(policy), "seed": seed}
     open_recording(path, task.make(1), about | {"part": part, "num_envs": num_envs})
-    recording, jobs = Episodes(path), []
+    recording = Episodes(path)
     frame_bytes = int(np.prod(recording.shape)) * recording.dtype.itemsize
-    for k in range(-(-episodes // part)):
-        wanted = min(part, episodes - k * part)
-        if len(intact_rows(path / f"part-{k:05}", frame_bytes)) < wanted:
-            jobs.append((path, k, task, policy, wanted, seed, num_envs))
+    missing = _missing_parts(path, episodes, part, frame_bytes)
+    jobs = [(path, k, task, policy, wanted, seed, num_envs) for k, wanted in missing]
     with hold_lock(path / "lock"):
         if workers == 1:
             for job in jobs:

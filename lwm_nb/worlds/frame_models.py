@@ -407,8 +407,10 @@ class DeconvDraw(nn.Module):
         self.coarse = widths[0], grid[0] >> doublings, grid[0] >> doublings
         self.dense = nn.Linear(features, self.coarse[0] * self.coarse[1] ** 2)
         layers = [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in zip(widths[:-1], widths[1:], strict=True)]
-        for layer in layers[:-1]:  # every second row and column of the kernel meets a pixel
+        for layer in layers[:-1]:
+            # has no effect but on the random numbers that follow: stored models began with those
             nn.init.kaiming_uniform_(layer.weight.data.transpose(0, 1)[..., ::2, ::2], 0.1)
+            # every second row and column of the kernel meets a pixel
             layer.weight.data.uniform_(-1, 1).mul_((3 / (4 * layer.in_channels)) ** 0.5 * 1.4)
         self.layers = nn.Sequential(*[part for layer in layers for part in (nn.LeakyReLU(0.1), layer)])
 

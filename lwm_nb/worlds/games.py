@@ -109,13 +109,22 @@ BLACK, WHITE, ORANGE, BLUE = (0, 0, 0), (255, 255, 255), (230, 159, 0), (0, 114,
 CATCH_FIELDS = ("ball_x", "ball_y", "drift", "paddle_x")
 
 
-def catch_begin(row, settings, dice):
+def catch_begin(
+    row: np.ndarray,  # (2 + fields,) state of one game, filled here
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+):
     "The ball at the top, the paddle at the bottom, both anywhere."
     row[2], row[3] = next_below(dice, 0, 31), 0
     row[4], row[5] = next_below(dice, 0, 5) - 2, next_below(dice, 0, 27)
 
 
-def catch_step(row, action, settings, dice):
+def catch_step(
+    row: np.ndarray,  # (2 + fields,) state of one game, changed here
+    action: int,  # number of the action
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+) -> float:  # reward
     "Move paddle and ball; after 28 steps the game is over: +1 when the ball lies on the paddle, else -1."
     x, y, drift, paddle = row[2], row[3], row[4], row[5]
     paddle = clamp(paddle + settings[1] * (action - 1), 0.0, 26.0)
@@ -127,7 +136,11 @@ def catch_step(row, action, settings, dice):
     return 1.0 if -1 <= x - paddle <= 5 else -1.0
 
 
-def catch_draw(row, settings, frame):
+def catch_draw(
+    row: np.ndarray,  # (2 + fields,) state of one game
+    settings: np.ndarray,  # numbers of the settings, in their order
+    frame: np.ndarray,  # (H, W, C) uint8, filled here
+):
     "White ball, orange paddle."
     frame[:] = 0
     fill(frame, 30, row[5], 2, 6, ORANGE)
@@ -534,12 +547,18 @@ def landing(
     return np.minimum(phase, 2 * high - phase)
 
 
-def catch_follower(exact, settings):
+def catch_follower(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+    settings,  # of the game
+) -> np.ndarray:  # (N,) actions
     "Stay under the ball."
     return steer(exact["paddle_x"] + 2, exact["ball_x"], settings.paddle_speed / 2)
 
 
-def catch_foresight(exact, settings):
+def catch_foresight(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+    settings,  # of the game
+) -> np.ndarray:  # (N,) actions
     "Go to where the ball comes down."
     there = landing(exact["ball_x"], exact["drift"], 28 - exact["ball_y"])
     return steer(exact["paddle_x"] + 2, there, settings.paddle_speed / 2)
@@ -574,7 +593,11 @@ def deflection(
 DUEL_FIELDS = ("ball_x", "ball_y", "speed_x", "speed_y", "player_y", "opponent_y")
 
 
-def duel_begin(row, settings, dice):
+def duel_begin(
+    row: np.ndarray,  # (2 + fields,) state of one game, filled here
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+):
     "The ball near the middle, flying to either side; both paddles in the middle."
     to_the_right = 2 * next_below(dice, 0, 2) - 1
     row[2], row[3] = 15 - to_the_right, 8 + next_below(dice, 0, 15)
@@ -582,7 +605,12 @@ def duel_begin(row, settings, dice):
     row[6] = row[7] = 13
 
 
-def duel_step(row, action, settings, dice):
+def duel_step(
+    row: np.ndarray,  # (2 + fields,) state of one game, changed here
+    action: int,  # number of the action
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+) -> float:  # reward
     "Move player, ball and opponent; +1 when the opponent misses, -1 when the player does."
     x, y, speed_x, speed_y, player, opponent = row[2], row[3], row[4], row[5], row[6], row[7]
     player = clamp(player + settings[1] * (action - 1), 0.0, 26.0)
@@ -602,7 +630,11 @@ def duel_step(row, action, settings, dice):
     return reward
 
 # %% ../../nbs/7_worlds/05_games.ipynb #4794337f
-def duel_draw(row, settings, frame):
+def duel_draw(
+    row: np.ndarray,  # (2 + fields,) state of one game
+    settings: np.ndarray,  # numbers of the settings, in their order
+    frame: np.ndarray,  # (H, W, C) uint8, filled here
+):
     "White ball, orange player, blue opponent."
     frame[:] = 0
     fill(frame, row[6], 30, 6, 2, ORANGE)
@@ -610,7 +642,10 @@ def duel_draw(row, settings, frame):
     fill(frame, row[3], row[2], 2, 2, WHITE)
 
 # %% ../../nbs/7_worlds/05_games.ipynb #c93a5aae
-def duel_follower(exact, settings):
+def duel_follower(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+    settings,  # of the game
+) -> np.ndarray:  # (N,) actions
     "Keep the middle of the paddle beside the ball."
     return steer(exact["player_y"] + 2, exact["ball_y"])
 
@@ -630,7 +665,10 @@ def opponent_gap(
     return np.abs(y - opponent - 2)
 
 # %% ../../nbs/7_worlds/05_games.ipynb #a254bdd8
-def duel_planner(exact, settings):
+def duel_planner(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+    settings,  # of the game
+) -> np.ndarray:  # (N,) actions
     "Take the ball where the return leaves the opponent farthest behind; to the middle while it flies to him."
     steps = np.ceil((28 - exact["ball_x"]) / 2)
     y = landing(exact["ball_y"], exact["speed_y"], steps)

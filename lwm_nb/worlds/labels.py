@@ -50,12 +50,16 @@ def replay_ram(
     task: AtariTask,  # the task that the episode was recorded in
     episode: Episode,  # whole
 ) -> np.ndarray:  # (rows, 128) uint8
-    "Memory at each row of an episode; ValueError where a frame differs, or chance was in the game."
+    "Memory at each row of an episode; ValueError where a frame differs, or cannot be the same."
+    if task.backend == "fast":
+        raise ValueError(
+            'the backend was "fast", which does not show the last frame of an episode: record with "exact"'
+        )
     if task.sticky:
         raise ValueError(
             "actions were sticky: what was executed is not in the recording, so there are no labels"
         )
-    env = AtariVectorEnv(task.env, 1, task.skip, task.size, max_steps=episode.steps)
+    env = AtariVectorEnv(task.env, 1, task.skip, task.size, task.grey, max_steps=episode.steps)
     obs, _ = env.reset()
     ram, same = [env.ram()[0]], (obs[0] == episode.obs[0]).all()
     for t in range(1, len(episode.obs)):

@@ -114,9 +114,10 @@ class LabyrinthPixelsVectorEnv(VectorWrapper):
 @patch(as_prop=True)
 def exact(
     self: LabyrinthPixelsVectorEnv,
-) -> dict:  # passages (N, n, n, 4), positions (N, 2), visited (N, n, n)
+) -> dict:  # passages (N, n, n, 4), positions (N, 2), visited (N, n, n), time (N,) steps so far
     "The state behind the pixels, copies."
-    return {name: getattr(self.env, name).copy() for name in ("passages", "positions", "visited")}
+    state = {name: getattr(self.env, name).copy() for name in ("passages", "positions", "visited")}
+    return state | {"time": self.env.steps.copy()}
 
 
 def _restored(num_envs, grey, settings, state):
@@ -188,7 +189,7 @@ def advance(
 @patch
 def load_exact(
     self: LabyrinthPixelsVectorEnv,
-    state: dict,  # as `exact`
+    state: dict,  # as `exact`; where `time` is missing the steps so far stay what they were
 ):
     "Put every maze and agent where an exact state says; RuntimeError before reset."
     env = self.env
@@ -197,7 +198,7 @@ def load_exact(
     env._doors[:] = state["passages"].reshape(env._doors.shape)
     env._visited[:] = state["visited"].reshape(env._visited.shape)
     env._track[0] = state["positions"] @ (env.size, 1)
-    env._track[1] = env.size**2 - env._visited.sum(1)
+    env._track[1:] = env.size**2 - env._visited.sum(1), state.get("time", env.steps)
 
 # %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #a9d03752
 @register_task

@@ -65,7 +65,11 @@ def pixel(
     return math.floor(place + 0.5)
 
 
-def pong_begin(row, settings, dice):
+def pong_begin(
+    row: np.ndarray,  # (2 + fields,) state of one game, filled here
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+):
     "The ball in the middle, flying anywhere; the planks in the middle."
     angle = row[6]
     if math.isnan(angle) or settings[1] == 0:
@@ -74,7 +78,12 @@ def pong_begin(row, settings, dice):
     row[6], row[7], row[8] = angle, 0, 0
 
 # %% ../../nbs/7_worlds/06_thesis_games.ipynb #7688c6e9
-def pong_step(row, action, settings, dice):
+def pong_step(
+    row: np.ndarray,  # (2 + fields,) state of one game, changed here
+    action: int,  # number of the action
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+) -> float:  # reward
     "Move planks and ball; the first miss ends the game."
     x, y, speed_x, speed_y = row[2] + row[4], row[3] + row[5], row[4], row[5]
     left = clamp(row[7] + action % 3 - 1, -8.0, 9.0)
@@ -91,7 +100,11 @@ def pong_step(row, action, settings, dice):
     return row[OVER] * (1.0 if x < 0 else -1.0)
 
 
-def pong_draw(row, settings, frame):
+def pong_draw(
+    row: np.ndarray,  # (2 + fields,) state of one game
+    settings: np.ndarray,  # numbers of the settings, in their order
+    frame: np.ndarray,  # (H, W, C) uint8, filled here
+):
     "White ball, blue left plank, orange right plank."
     frame[:] = 0
     fill(frame, 9 - row[7], 1, 15, 5, BLUE)
@@ -99,18 +112,25 @@ def pong_draw(row, settings, frame):
     fill(frame, 14 - pixel(row[3]), 14 + pixel(row[2]), 5, 5, WHITE)
 
 # %% ../../nbs/7_worlds/06_thesis_games.ipynb #887604d7
-def towards_ball(exact):
+def towards_ball(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+) -> np.ndarray:  # (N, 2) moves -1, 0 or 1, left and right
     "Moves (N, 2) of both planks after the ball."
     planks = np.stack([exact["left_y"], exact["right_y"]], axis=1)
     return steer(planks, exact["ball_y"][:, None], 0.5) - 1
 
 
-def pong_chasers(exact, settings):
+def pong_chasers(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+    settings,  # of the game
+) -> np.ndarray:  # (N,) actions
     "Both run after the ball, always."
     return joint_action(*towards_ball(exact).T)
 
 # %% ../../nbs/7_worlds/06_thesis_games.ipynb #595a5a8f
-def thesis_moves(exact):
+def thesis_moves(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+) -> np.ndarray:  # (N, 2) moves -1, 0 or 1, left and right
     "Moves (N, 2): after the ball in the own half, else the sign of a slow sine."
     own = np.stack([exact["ball_x"] < 0, exact["ball_x"] > 0], axis=1)
     wave = np.sign(np.sin(0.1 * exact["time"])).astype(np.int64)[:, None]
@@ -172,13 +192,22 @@ CUBE_FIELDS = ("cube_x", "cube_y", "hole_x")
 GREEN = (0, 158, 115)
 
 # %% ../../nbs/7_worlds/06_thesis_games.ipynb #f154eb04
-def cube_begin(row, settings, dice):
+def cube_begin(
+    row: np.ndarray,  # (2 + fields,) state of one game, filled here
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+):
     "Cube and hole anywhere; places are those of the middle pixels."
     row[2], row[3] = 3 + next_below(dice, 0, 26), 3 + next_below(dice, 0, 3)
     row[4] = 8 + next_below(dice, 0, 16)
 
 # %% ../../nbs/7_worlds/06_thesis_games.ipynb #33584f3d
-def cube_step(row, action, settings, dice):
+def cube_step(
+    row: np.ndarray,  # (2 + fields,) state of one game, changed here
+    action: int,  # number of the action
+    settings: np.ndarray,  # numbers of the settings, in their order
+    dice: np.ndarray,  # (1,) its random numbers
+) -> float:  # reward
     "Move the cube, let it fall; -1 when it hits the wall, +1 when it reaches the floor of the hole."
     before = abs(row[2] - row[4])
     row[2] = clamp(row[2] + (action == 2) - (action == 1), 1.0, 30.0)
@@ -201,7 +230,11 @@ def squeeze(
     return int(math.ceil(row * 32 / 40))
 
 # %% ../../nbs/7_worlds/06_thesis_games.ipynb #ba143899
-def cube_draw(row, settings, frame):
+def cube_draw(
+    row: np.ndarray,  # (2 + fields,) state of one game
+    settings: np.ndarray,  # numbers of the settings, in their order
+    frame: np.ndarray,  # (H, W, C) uint8, filled here
+):
     "White wall with a hole, green cube; nothing where it is dark."
     frame[:] = 0
     if settings[2] and row[TIME] > 4:
@@ -212,7 +245,10 @@ def cube_draw(row, settings, frame):
     fill(frame, top, row[2] - 1, bottom - top, 3, GREEN)
 
 
-def cube_pilot(exact, settings):
+def cube_pilot(
+    exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
+    settings,  # of the game
+) -> np.ndarray:  # (N,) actions
     "To the middle of the hole."
     return np.array([1, 0, 2])[steer(exact["cube_x"], exact["hole_x"])]
 

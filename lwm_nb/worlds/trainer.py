@@ -274,7 +274,7 @@ def train_updates(
     log: Callable = lambda row: None,  # called with each row of metrics
     free: tuple = (),  # settings that may differ from those of the beginning
 ):  # the trained model
-    "Update, log, store, stop, go on; FileExistsError unless resumed, ValueError for other settings."
+    "Update, log, store, stop (but not at the end), go on; FileExistsError unless resumed; ValueError."
     if not resume and (run.states() or (run.path / "metrics.csv").exists()):
         raise FileExistsError(f"{run.path} holds a training already: resume it (resume=True)")
     set_threads(1)
@@ -296,7 +296,7 @@ def train_updates(
                 row, losses = make_row(learner, losses, spent), []
                 run.log(**row)
                 log(row)
-            stopped = interrupted() or (done % 10 == 0 and run.stop_requested())
+            stopped = not last and (interrupted() or (done % 10 == 0 and run.stop_requested()))
             if config.checkpoint_every and not last and (stopped or done % config.checkpoint_every == 0):
                 tensors, meta = learner.pack()
                 run.save_state(tensors, meta | {"losses": losses, "spent": spent, "settings": plain(config)})
