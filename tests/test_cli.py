@@ -330,7 +330,7 @@ def test_standard_error_may_be_closed(tmp_path):
 
 
 BRIEF = (
-    "--size 2 --max-steps 50 --num-envs 32 --warmup 1700 --replay 2000 --hidden-size 16 --frames 2500".split()
+    "--size 2 --max-steps 50 --num-envs 32 --warmup 1700 --replay 2100 --hidden-size 16 --frames 2500".split()
 )
 
 
