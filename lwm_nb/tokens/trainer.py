@@ -702,7 +702,7 @@ def unpack(self: TokensLearner, tensors: dict, counters: dict, episodes=()):
     self.world_done, self.actor.done = counters["world"], counters["actor"]
     for name in ("actor_due", "epoch", "measured", "spent", "losses"):
         setattr(self, name, counters[name])
-    self.asked = counters.get("asked", self.epoch)  # states of older versions have none of both
+    self.asked = counters.get("asked", self.epoch)  # states of older versions have neither of the two
     self.fresh = counters.get("fresh", 0)
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #2020eff3
