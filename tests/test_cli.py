@@ -416,6 +416,19 @@ def test_practice_is_trained_stopped_resumed_judged_and_played_beside(tmp_path):
         assert said in command_refused(*refusal) and not (tmp_path / "no").exists()
 
 
+def test_an_actor_with_a_map_explores_larger_labyrinths_than_it_was_trained_on(tmp_path):
+    labyrinth = ["--size", 3, "--max-steps", 90]
+    words = ["train", *POLICY, "--preset", "planner", "--stages", "2:1 3:1", *labyrinth, "--episodes", 16]
+    code, _, err = call(*words, "--out", tmp_path / "one", "--json")
+    assert code == 0, err
+    larger = ["--size", 8, "--max-steps", 640, "--episodes", 16, "--json"]
+    code, out, err = call("eval", tmp_path / "one", *larger)
+    assert code == 0, err
+    assert all(row["unfinished"] == 0 and row["mean"] < 200 for row in json.loads(out)["evaluation"])
+    refused = command_refused(*words, "--obs-noise", 0.1, "--out", tmp_path / "no")
+    assert "it needs a labyrinth with obs_noise 0" in refused and not (tmp_path / "no").exists()
+
+
 def test_practice_is_swept_and_has_a_card_whose_command_trains_it(tmp_path):
     grid, page = tmp_path / "grid.toml", tmp_path / "card.html"
     grid.write_text(
