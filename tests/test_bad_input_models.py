@@ -246,6 +246,7 @@ ELSEWHERE = {
     "perplexity": "tokens, whole numbers",
     "frame_mask": "numbers of episodes, whole",
     "place_mask": "booleans",
+    "cells_around": "booleans",
     "cropped": "maps of zeros and ones, cut only",
     "distinct_rows": "bytes, compared only",
     "distinct_patches": "bytes",
