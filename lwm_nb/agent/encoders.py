@@ -183,7 +183,11 @@ class ScaledEncoder(FlatEncoder):
         super().__init__(spec.shape)
         self.low, self.high = spec.low, spec.high
 
-    def forward(self, obs):
+    def forward(
+        self,
+        obs: torch.Tensor,  # (..., *shape) values from `low` to `high` of the spec
+    ) -> torch.Tensor:  # (..., F), 0..1
+        "Lay out in a row and scale; ValueError for another shape."
         return (super().forward(obs) - self.low) / (self.high - self.low)
 
 # %% ../../nbs/4_agent/00_encoders.ipynb #262ca95e

@@ -186,7 +186,11 @@ class Head(nn.Sequential):
 class BitsHead(Head):
     "Bits apart: one number for each."
 
-    def __init__(self, hidden_size, shape):
+    def __init__(
+        self,
+        hidden_size: int,  # H, size of the state
+        shape: tuple,  # shape of an observation
+    ):
         super().__init__(hidden_size, shape, math.prod(shape))
 
     def distribution(
@@ -200,7 +204,11 @@ class BitsHead(Head):
 class PatternsHead(Head):
     "Joint patterns: one number for each of the 2^k patterns of a flat vector of k bits."
 
-    def __init__(self, hidden_size, shape):
+    def __init__(
+        self,
+        hidden_size: int,  # H, size of the state
+        shape: tuple,  # (k,), 1 to 8 bits; ValueError for another shape
+    ):
         if len(shape) != 1:
             raise ValueError(f"joint patterns need a flat vector of bits, not observations of shape {shape}.")
         super().__init__(hidden_size, shape, len(bit_patterns(*shape)))
@@ -216,11 +224,19 @@ class PatternsHead(Head):
 class GaussianHead(Head):
     "Real vectors: a mean and a standard deviation for each component."
 
-    def __init__(self, hidden_size, shape):
+    def __init__(
+        self,
+        hidden_size: int,  # H, size of the state
+        shape: tuple,  # shape of an observation
+    ):
         super().__init__(hidden_size, shape, math.prod(shape))
         self.spread = nn.Linear(hidden_size, math.prod(shape))
 
-    def forward(self, states):
+    def forward(
+        self,
+        states: torch.Tensor,  # (..., H)
+    ) -> torch.Tensor:  # (..., numbers of an observation)
+        "The means alone."
         for layer in list(self)[:3]:
             states = layer(states)
         return states

@@ -168,8 +168,15 @@ class Cpc(nn.Module):
         self.guess = nn.Linear(self.context, config.embedding_size)
 
     def forward(self, encoder, data, first, rng, generator):
-        "InfoNCE, mean over steps."
-        begin = rng.choice(windows_inside(data.first, self.length), size=self.count)
+        "InfoNCE, mean over steps; ValueError where no episode is long enough."
+        begin = windows_inside(data.first, self.length)
+        if not len(begin):
+            longest = np.bincount(data.episode).max()
+            raise ValueError(
+                f"the longest episode of these {len(data.first)} frames has {longest}: CPC needs "
+                f"{self.length} frames of one episode, collect longer ones"
+            )
+        begin = rng.choice(begin, size=self.count)
         rows = begin + np.arange(self.length)[:, None]
         seen = encoder(frame_batch(data, rows.ravel(), 0, rng)).reshape(self.length, self.count, -1)
         guesses = self.guess(self.memory(seen[:-1])[0])

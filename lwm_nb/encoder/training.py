@@ -405,31 +405,35 @@ class EncoderTrainer:
     same_result = ("device", "checkpoint_every")
     figures = {"loss": "loss", "spread": "spread"}
 
-    def metric(self, task):
+    def metric(self, task):  # as `Trainer`
         "RankMe of held-out images."
         return task.metric
 
-    def method(self, task, config):
+    def method(self, task, config):  # as `Trainer`
         "Name of the loss."
         return LOSS_NAMES[config.loss]
 
-    def train(self, run, task, config, resume=False, log=None):
+    def train(self, run, task, config, resume=False, log=None):  # as `Trainer`
         "Train in a run folder; raises as `train_encoder`."
         train_encoder(config, task.load(), run, resume, log)
 
-    def judge(self, run, task):
+    def judge(self, run, task):  # as `Trainer`
         "Measure the embeddings of held-out images and store them."
         _judge(run, task)
 
-    def results(self, run):
+    def results(self, run):  # as `Trainer`
         "One result for each measure."
         return _results(run)
 
-    def load(self, run, name="last"):
+    def load(self, run, name="last"):  # as `Trainer`
         "The encoder."
         return load_encoder(run, name)
 
-    def quick(self, config, updates):
+    def quick(
+        self,
+        config: EncoderConfig,  # of a run
+        updates: int,  # most that the short run may have, at least 1
+    ) -> EncoderConfig:  # the same, on the CPU, with one row of metrics and no states
         "Settings of a short run."
         updates = min(updates, config.updates)
         return replace(config, updates=updates, log_every=updates, checkpoint_every=0, device="cpu")

@@ -4,6 +4,7 @@
 __all__ = ['progress']
 
 # %% ../../nbs/0_foundations/01_progress.ipynb #f95c0ba9
+import os
 from collections.abc import Iterable
 
 from tqdm.auto import tqdm
@@ -18,5 +19,7 @@ def progress(
     disable: bool
     | None = None,  # True: never shown; False: always; None: only to a person (terminal, notebook)
 ) -> tqdm:  # iterate over it, or use it in a with block
-    """Progress bar on standard error, drawn at most five times a second."""
+    """Progress bar on standard error, drawn at most five times a second; TQDM_DISABLE=1 makes None True."""
+    if disable is None and os.environ.get("TQDM_DISABLE"):
+        disable = True
     return tqdm(iterable, total=total, desc=desc or None, unit=unit, disable=disable, mininterval=0.2)

@@ -197,7 +197,10 @@ def create(
 
 # %% ../../nbs/0_foundations/05_run.ipynb #13d7b702
 @patch
-def log(self: Run, **metrics) -> None:
+def log(
+    self: Run,
+    **metrics,  # value by column (a column that the first row has): number, bool, one-line string or None
+) -> None:
     "Append one row to metrics.csv; raises as `append_row`."
     append_row(self.path / "metrics.csv", metrics)
 

@@ -91,34 +91,41 @@ class Descent:
     same_result = ("checkpoint_every",)
     figures = {"loss": "loss in training"}
 
-    def metric(self, task):
+    def metric(self, task):  # as `Trainer`
         "Squared distance from the hidden point."
         return task.metric
 
-    def method(self, task, config):
+    def method(self, task, config):  # as `Trainer`
         "Name in tables."
         return "momentum" if config.momentum else "plain"
 
-    def unused(self, config):
+    def unused(self, config: DescentConfig) -> tuple:  # names
         "Settings without effect: none."
         return ()
 
-    def quick(self, config, updates):
+    def quick(self, config: DescentConfig, updates: int) -> DescentConfig:  # with that many updates
         "Settings of a short run."
         return replace(config, updates=updates, log_every=updates, checkpoint_every=updates + 1)
 
-    def load(self, run, name="last"):
+    def load(self, run, name="last"):  # as `Trainer`
         "The point that was found."
         return run.load_checkpoint(name)[0]["x"].numpy()
 
-    def judge(self, run, task, episodes=64, seed=1_000_003, noises=(0.1, 0.0)):
+    def judge(
+        self,
+        run: Run,  # a trained one
+        task: Quadratic,  # what it was trained on
+        episodes: int = 64,  # measurements for each strength of the noise, at least 1
+        seed: int = 1_000_003,  # of the noise
+        noises: tuple = (0.1, 0.0),  # largest errors of a measurement, 0 or more
+    ):
         "Measure the distance many times, with and without noise on the measurement."
         off = ((self.load(run) - 1) ** 2).sum()
         rng = numpy_generator(seed, "judge")
         values = {str(n): (off + n * rng.random(episodes)).tolist() for n in noises}
         run.write_json("evaluation", {"episodes": episodes, "seed": seed, "noise": values})
 
-    def results(self, run):
+    def results(self, run):  # as `Trainer`
         "One result for each strength of the noise."
         stored = run.read_json("evaluation")["noise"]
         return [Result({"noise": float(n)}, np.array(v), len(v)) for n, v in stored.items()]
@@ -152,7 +159,7 @@ def _descend(run, task, config, resume=False, log=None):
     run.save_checkpoint({"x": torch.from_numpy(x)}, {"updates": done})
 
 
-def _train_toy(self, run, task, config, resume=False, log=None):
+def _train_toy(self, run, task, config, resume=False, log=None):  # as `Trainer`
     "Descend; with `resume` from the newest state, or from the beginning when there is none."
     _descend(run, task, config, resume, log)
 

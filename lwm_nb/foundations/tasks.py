@@ -42,7 +42,7 @@ class Policy(Protocol):
     ) -> np.ndarray:  # (N,) int64 actions, 0 … num_actions - 1
         "Choose an action for each environment."
 
-
+# %% ../../nbs/0_foundations/11_tasks.ipynb #tk0pol02
 class UniformRandom:
     "All actions with the same probability."
 
@@ -52,11 +52,21 @@ class UniformRandom:
     ):
         self.seed = check_seed(seed)
 
-    def begin(self, env):
+    def begin(
+        self,
+        env: VectorEnv,  # the environments to act in
+    ):
+        "Take new dice: the same seed throws the same actions again."
         self.rng = numpy_generator(self.seed, "uniform random policy")
         self.num_actions = int(env.single_action_space.n)
 
-    def act(self, obs, reward, first):
+    def act(
+        self,
+        obs: np.ndarray,  # (N, …) only its length counts
+        reward: np.ndarray,  # (N,) not used
+        first: np.ndarray,  # (N,) not used
+    ) -> np.ndarray:  # (N,) int64 actions, 0 … num_actions - 1
+        "Throw the dice for each environment."
         return self.rng.integers(self.num_actions, size=len(obs))
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #79adb1b9
@@ -291,7 +301,7 @@ class Result:
     values: np.ndarray  # (episodes,) one number each, or (1,) for a measure of the whole run
     finished: int | None = None  # episodes that were not cut by a time limit; None where there is none
 
-
+# %% ../../nbs/0_foundations/11_tasks.ipynb #tk0trn01
 class Trainer(Protocol):
     "What can be trained on tasks."
 
@@ -301,23 +311,35 @@ class Trainer(Protocol):
     counter: str  # column of metrics.csv that counts; the config field of this name says how far it goes
     same_result: tuple  # settings that change no result
 
-    def metric(self, task) -> Metric:
+    def metric(self, task: Task) -> Metric:
         "What counts when this is trained on that task; also the column `eval_mean` of metrics.csv."
 
-    def method(self, task, config) -> str:
-        "Name in tables and figures."
+    def method(self, task: Task, config) -> str:
+        "Name in tables and figures, of these settings."
 
-    def train(self, run, task, config, resume: bool = False, log: Callable | None = None):
-        "Train in a run folder, or go on there; called with each row of metrics: log."
+    def train(
+        self,
+        run,  # a `Run`: the folder for metrics, weights and states; the caller records it
+        task: Task,  # what is learned
+        config,  # settings, of the class `config`
+        resume: bool = False,  # go on from the newest state of the run
+        log: Callable | None = None,  # called with each row of metrics
+    ):
+        "Train in a run folder, or go on there."
 
-    def judge(self, run, task, **options):
+    def judge(
+        self,
+        run,  # a trained `Run`
+        task: Task,  # what it was trained on, or another of the same kind
+        **options,  # of this trainer, for example how many episodes
+    ):
         "Judge what was trained, on what it was not trained on; writes evaluation.json."
 
     def results(self, run) -> list[Result]:
-        "What evaluation.json says."
+        "What evaluation.json of a judged run says."
 
     def load(self, run, name: str = "last"):
-        "What was trained: a policy, an encoder, a model."
+        "What was trained, from the checkpoint of that name: a policy, an encoder, a model."
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #1652907a
 TASKS, TRAINERS = {}, {}

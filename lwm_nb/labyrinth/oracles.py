@@ -17,12 +17,22 @@ from .env import UP, Labyrinth, LabyrinthVectorEnv
 class WallFollower:
     "Right-hand rule; begins facing UP."
 
-    def begin(self, env):
+    def begin(
+        self,
+        env,  # vector environment of labyrinths
+    ):
+        "Face UP everywhere."
         self.heading = np.full(env.num_envs, UP)
         self.executed = np.full(env.num_envs, UP)
         self.bits = np.zeros((env.num_envs, 4), bool)
 
-    def act(self, obs, reward, first):
+    def act(
+        self,
+        obs,  # (N, 4) bits, open ways: LEFT, DOWN, RIGHT, UP
+        reward,  # (N,) not used
+        first,  # (N,) bool, first observation of an episode
+    ) -> np.ndarray:  # (N,) int64 actions
+        "Turn right where it is open, else go straight on, else left, else back."
         every = np.arange(len(obs))
         self.heading = np.where(self.bits[every, self.executed], self.executed, self.heading)
         self.heading[first] = UP
@@ -31,7 +41,11 @@ class WallFollower:
         self.executed = order[every, self.bits[every[:, None], order].argmax(1)]
         return self.executed
 
-    def observe(self, actions):
+    def observe(
+        self,
+        actions,  # (N,) what was executed
+    ):
+        "Take note of the actions that were executed: they decide where it faces."
         self.executed = np.asarray(actions)
 
 # %% ../../nbs/3_labyrinth/01_oracles.ipynb #33715111
@@ -71,8 +85,7 @@ class MapPolicy:
         self.width = 2 * env.size - 1
         self.doors = np.zeros((env.num_envs, self.width**2), np.int8)
         self.count = np.zeros((env.num_envs, self.width**2), np.int32)
-        self.here = np.zeros(env.num_envs, np.int64)
-        self.executed = np.zeros(env.num_envs, np.int64)
+        self.here, self.executed = np.zeros(env.num_envs, np.int64), np.zeros(env.num_envs, np.int64)
 
     def act(
         self,
@@ -93,7 +106,8 @@ class MapPolicy:
         "Take note of the actions that were executed instead of those that were chosen."
         self.executed = np.asarray(actions, np.int64)
 
-    def choose(self, bits, first):
+    def choose(self, bits, first):  # (N,) int8, open ways as 1 LEFT + 2 DOWN + 4 RIGHT + 8 UP; as in `act`
+        "(N,) int64 actions, once the map is drawn; NotImplementedError: a subclass says them."
         raise NotImplementedError
 
 # %% ../../nbs/3_labyrinth/01_oracles.ipynb #79a4f943
@@ -127,14 +141,16 @@ def _depth_first(first, executed, chosen, returning, moved, bits, count, here, p
 class DepthFirst(MapPolicy):
     "Online depth-first search: an unvisited opening, each with the same probability, else one step back."
 
-    def begin(self, env):
+    def begin(self, env):  # as `MapPolicy`
+        "Empty maps and empty piles."
         super().begin(env)
         number = env.num_envs
         self.pile, self.depth = np.zeros((number, 64), np.int8), np.zeros(number, np.int64)
         self.returning, self.chosen = np.zeros(number, bool), np.zeros(number, np.int64)
         self.before = np.zeros(number, np.int64)
 
-    def choose(self, bits, first):
+    def choose(self, bits, first):  # as `MapPolicy`
+        "Something new, else back."
         if self.depth.max() == self.pile.shape[1]:
             self.pile = np.concatenate([self.pile, np.zeros_like(self.pile)], axis=1)
         moved, self.before = self.here != self.before, self.here.copy()
@@ -166,7 +182,8 @@ def _least_visited(bits, count, here, width, chance, action):
 class LeastVisited(MapPolicy):
     "Go to the open neighbour that was visited least, ties broken uniformly (node counting)."
 
-    def choose(self, bits, first):
+    def choose(self, bits, first):  # as `MapPolicy`
+        "The neighbour that was visited least."
         action = np.zeros(len(bits), np.int64)
         _least_visited(bits, self.count, self.here, self.width, self.rng.random(len(bits)), action)
         return action
@@ -205,7 +222,8 @@ def _nearest_new(doors, count, here, width, chance, action):
 class NearestFrontier(MapPolicy):
     "Shortest known way to the nearest cell not yet entered (Yamauchi 1997), ties broken uniformly."
 
-    def choose(self, bits, first):
+    def choose(self, bits, first):  # as `MapPolicy`
+        "The first step of the way to the nearest new cell."
         action = np.zeros(len(bits), np.int64)
         _nearest_new(self.doors, self.count, self.here, self.width, self.rng.random(len(bits)), action)
         return action
@@ -308,7 +326,8 @@ class KnownMap:
         searched = 16 << cells if env.size <= EXACT_SIZE else 0
         self.queue, self.origin = np.empty(searched, np.int32), np.empty(searched, np.int8)
 
-    def act(self, obs, reward, first):
+    def act(self, obs, reward, first):  # as `MapPolicy`; of `obs` only its length counts
+        "The next step of the plan; a new plan where an episode begins or something else was executed."
         size, every = self.env.size, np.arange(len(obs))
         passages = np.ascontiguousarray(self.env.passages).reshape(len(obs), -1, 4)
         visited = np.ascontiguousarray(self.env.visited).reshape(len(obs), -1)

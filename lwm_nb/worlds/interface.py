@@ -40,7 +40,12 @@ class Corners(VectorEnv):
         for corner, (row, col) in enumerate(((0, 0), (0, 5), (5, 0), (5, 5))):
             self.frames[corner, row : row + 3, col : col + 3] = 1
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self,
+        *,
+        seed: int | None = None,  # of the first corners; None: the stream goes on, or begins by chance
+        options: dict | None = None,  # not used
+    ) -> tuple[np.ndarray, dict]:  # frames (N, 8, 8) int8, nothing
         "Begin everywhere; game i depends on the seed and on i only."
         if seed is not None or not hasattr(self, "stream"):
             seed = None if seed is None else check_seed(seed)
@@ -63,8 +68,11 @@ class Corners(VectorEnv):
 
 # %% ../../nbs/7_worlds/00_interface.ipynb #245f18fc
 @patch
-def step(self: Corners, actions):
-    "Light a corner everywhere."
+def step(
+    self: Corners,
+    actions: np.ndarray,  # (N,) corners, 0 … 3
+) -> tuple:  # frames (N, 8, 8), reward, terminated, truncated (N,), info with each episode's last frame
+    "Light a corner everywhere; 3 twice ends an episode, 0 pays 1."
     terminated = (actions == 3) & (self.corner == 3)
     self.steps += 1
     truncated = (self.steps >= self.max_steps) & ~terminated
@@ -86,7 +94,10 @@ def state(self: Corners) -> dict:  # arrays (N,)
 
 
 @patch
-def load_state(self: Corners, state):
+def load_state(
+    self: Corners,
+    state: dict,  # of `state`
+):
     "Go on from there."
     for name, value in state.items():
         setattr(self, name, np.array(value, copy=True))
