@@ -53,6 +53,9 @@ def execute(path):
     def eval_false(cell):
         return cell.cell_type == "code" and "#| eval: false" in cell.source
 
+    for cell in nb.cells:  # one that says nothing any more keeps nothing
+        if not eval_false(cell):
+            cell.outputs = []
     try:
         shell.run_all(nb, exc_stop=False, preproc=eval_false)
         failed = [c for c in nb.cells if any(o.get("output_type") == "error" for o in c.get("outputs", []))]

@@ -5,6 +5,7 @@ __all__ = ['POSITIVE', 'SHARES', 'NOT_NEGATIVE', 'PAPER', 'OFFICIAL', 'CARTPOLE'
            'ReturnConfig', 'TrainConfig', 'make_config']
 
 # %% ../../nbs/4_agent/05_config.ipynb #271a23b9
+import math
 from dataclasses import dataclass
 
 from ..foundations.config import config_from_dict
@@ -25,9 +26,10 @@ def check_config(
 ):
     "ValueError, in one sentence, for settings that cannot be."
     for names, fits, words in (
-        (POSITIVE, lambda v: v > 0, "be greater than 0"),
+        (POSITIVE, lambda v: 0 < v < math.inf, "be greater than 0, and finite"),
         (SHARES, lambda v: 0 <= v <= 1, "lie in 0..1"),
-        (NOT_NEGATIVE, lambda v: v >= 0, "not be negative"),
+        (("ri_scale",), math.isfinite, "be finite"),
+        (NOT_NEGATIVE, lambda v: 0 <= v < math.inf, "not be negative, and be finite"),
     ):
         for name in names:
             if not fits(getattr(config, name)):

@@ -89,6 +89,7 @@ class AgentTrainer:
     "Trains recurrent Q-learning agents on tasks that have environments."
 
     kind, config, presets, counter, same_result = "agent", TrainConfig, PRESETS, "frames", SAME_RESULT
+    needs = "make"
     parts, paper = (Agent, Learner), "paper"  # what acts and what trains it; what a card compares with
     figures = {"length": "steps in training", "loss": "loss", "model_error": "error of the world model"}
     quick_options = {"epsilons": (0.1,)}  # with less, agents this young mostly run into the time limit

@@ -2,7 +2,8 @@
 
 # %% auto #0
 __all__ = ['SYMBOLS', 'SHOWN', 'Flag', 'RUNS', 'HELD_OUT', 'result_row', 'table_text', 'study_text', 'UsageError', 'say',
-           'row_line', 'row_log', 'command_text', 'check_episodes', 'what_is_left', 'status_text', 'live_table']
+           'row_line', 'row_log', 'command_text', 'check_episodes', 'what_is_left', 'why_not_here', 'status_text',
+           'live_table']
 
 # %% ../../nbs/11_command_line/01_answers.ipynb #50a26424
 import shlex
@@ -150,9 +151,24 @@ def what_is_left(
 ) -> str:  # one line
     "What an interrupt leaves of a training."
     if not (Path(folder) / "checkpoints").is_dir():
-        return "Stopped before there was anything to keep."
+        begun = (Path(folder) / "config.json").is_file()
+        again = f" Begin again with: {command_text('resume', folder)}" if begun else ""
+        return f"Stopped before there was anything to keep.{again}"
     resume, judge = command_text("resume", folder), command_text("eval", folder)
     return f"Stopped. Continue with: {resume}; look at it as it is with: {judge}"
+
+# %% ../../nbs/11_command_line/01_answers.ipynb #refuse01
+def why_not_here(
+    folder: Path,  # that was asked for, and is not empty
+) -> str:  # one line
+    "Why no training begins in a folder, and what can be done."
+    if not folder.is_dir():
+        return f"{folder} is a file: choose another --out"
+    if (folder / "config.json").is_file() and not (folder / "evaluation.json").is_file():
+        go_on = command_text("resume", folder)
+        return f"{folder} holds a training that was begun: choose another --out, or go on with {go_on}"
+    judge = command_text("eval", folder)
+    return f"{folder} is not empty: choose another --out, or judge it with {judge}"
 
 # %% ../../nbs/11_command_line/01_answers.ipynb #67119ea0
 def status_text(

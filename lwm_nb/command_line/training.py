@@ -22,12 +22,12 @@ from lwm_nb.command_line.answers import (
     Flag,
     UsageError,
     check_episodes,
-    command_text,
     result_row,
     row_log,
     say,
     table_text,
     what_is_left,
+    why_not_here,
 )
 from ..foundations.run import Run, list_runs, text_table
 from ..foundations.seeding import check_seed, resolve_device
@@ -38,6 +38,7 @@ from lwm_nb.foundations.tasks import (
     TRAINERS,
     Result,
     UniformRandom,
+    check_pair,
     evaluate,
     find_task,
     find_trainer,
@@ -173,16 +174,16 @@ class _TrainCommand:
         check_episodes(self.episodes)
         (task, config), trainer = self.parts(), type(self).choice.trainer
         check_seed(config.seed)
-        resolve_device(config.device)
+        check_pair(trainer, task)
+        resolve_device(getattr(config, "device", "cpu"))
         if hasattr(task, "make"):
             task.make(1)
         folder = self.folder
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            judge = command_text("eval", folder)
-            raise FileExistsError(f"{folder} is not empty: choose another --out, or judge it with {judge}")
+            raise FileExistsError(why_not_here(folder))
         log = row_log(folder, self.tensorboard, trainer.counter)
-        method = trainer.method(task, config)
-        method = f"{self.preset} {method}" if self.preset in ("paper", "official") else method
+        prefix = f"{self.preset} " if self.preset in ("paper", "official") else ""
+        method = prefix + trainer.method(task, config)
         say(f"{method}, {getattr(task, 'label', task.name)}, seed {config.seed}: run folder {folder}")
         started = time.perf_counter()
         run = train_run(folder, task, trainer, config, method, log)

@@ -397,7 +397,7 @@ def _results(run):
 class EncoderTrainer:
     "Trains encoders on images."
 
-    kind, config, counter, curve = "encoder", EncoderConfig, "updates", "rankme"
+    kind, config, counter, curve, needs = "encoder", EncoderConfig, "updates", "rankme", "load"
     presets = {
         "default": {},
         "rolim": dict(network="rolim", embedding_size=32, updates=1_000, batch_size=25, log_every=20),

@@ -33,6 +33,7 @@ from .statistics import bootstrap_interval, student_interval
 from lwm_nb.foundations.tasks import (
     Metric,
     Result,
+    check_pair,
     evaluate,
     find_task,
     find_trainer,
@@ -48,6 +49,7 @@ class Quadratic:
     "Toy task: find a point at which all numbers are 1, from noisy gradients."
 
     name: ClassVar[str] = "quadratic"
+    trainer: ClassVar[str] = "descent"
     metric: ClassVar[Metric] = Metric("distance", "squared distance", lower_is_better=True)
     defaults: ClassVar[dict] = {}
 
@@ -86,7 +88,7 @@ class DescentConfig:
 class Descent:
     "Toy trainer: gradient descent with momentum."
 
-    kind, config, counter = "descent", DescentConfig, "updates"
+    kind, config, counter, needs = "descent", DescentConfig, "updates", "noise"
     presets = {"default": {}, "fast": {"lr": 0.1}}
     same_result = ("checkpoint_every",)
     figures = {"loss": "loss in training"}
@@ -224,6 +226,7 @@ def train_run(
     check_seed(config.seed)
     if hasattr(task, "make"):
         task.make(1)  # a task that is refused leaves no folder behind
+    check_pair(trainer, task)
     settings = stored_config(task, config, method or trainer.method(task, config))
     return _train(Run.create(path, settings, trainer.kind), trainer, task, config, False, log)
 
@@ -238,6 +241,12 @@ def resume_run(
     """
     run = Run.load(path)
     trainer, task, config = read_run(run)
+    judged = (run.path / "evaluation.json").is_file()
+    if judged and run.status == "interrupted" and not run.states():
+        raise ValueError(
+            f"{run.path} was judged, but its status.json does not say that it has finished: mend that file, "
+            "or remove evaluation.json to train it again"
+        )
     if run.status != "finished":
         return _train(run, trainer, task, config, True, log)
     run.drop_states()

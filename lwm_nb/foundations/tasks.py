@@ -4,7 +4,7 @@
 __all__ = ['PACKAGES', 'TASKS', 'TRAINERS', 'Policy', 'UniformRandom', 'Metric', 'Evaluation', 'evaluate', 'Task', 'settings_of',
            'other_settings', 'check_same_settings', 'OneEntry', 'known_id', 'GymTask', 'Result', 'Trainer',
            'register_task', 'register_trainer', 'find_task', 'find_trainer', 'usual_trainer', 'judge_episodes',
-           'task_settings']
+           'task_settings', 'check_pair']
 
 # %% ../../nbs/0_foundations/11_tasks.ipynb #17f48216
 import difflib
@@ -407,3 +407,15 @@ def task_settings(
 ) -> dict:  # by name
     "Settings of a task that a preset of a trainer goes with."
     return getattr(trainer, "task_settings", {}).get((task.name, preset), {})
+
+# %% ../../nbs/0_foundations/11_tasks.ipynb #pair0001
+def check_pair(
+    trainer,  # may say in `needs` what a task must have
+    task,  # what is to be trained on
+):
+    "ValueError for a trainer that needs what the task has not: environments (`make`) or pictures (`load`)."
+    if not hasattr(task, getattr(trainer, "needs", "name")):
+        raise ValueError(
+            f"the trainer {trainer.kind} cannot be trained on the task {task.name}: "
+            f"choose the trainer {usual_trainer(task)}"
+        )
