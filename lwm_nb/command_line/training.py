@@ -38,7 +38,6 @@ from lwm_nb.foundations.tasks import (
     TRAINERS,
     Result,
     UniformRandom,
-    check_pair,
     evaluate,
     find_task,
     find_trainer,
@@ -174,16 +173,14 @@ class _TrainCommand:
         check_episodes(self.episodes)
         (task, config), trainer = self.parts(), type(self).choice.trainer
         check_seed(config.seed)
-        check_pair(trainer, task)
         resolve_device(getattr(config, "device", "cpu"))
         if hasattr(task, "make"):
             task.make(1)
         folder = self.folder
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise FileExistsError(why_not_here(folder))
-        log = row_log(folder, self.tensorboard, trainer.counter)
-        prefix = f"{self.preset} " if self.preset in ("paper", "official") else ""
-        method = prefix + trainer.method(task, config)
+        log, published = row_log(folder, self.tensorboard, trainer.counter), ("paper", "official")
+        method = (f"{self.preset} " if self.preset in published else "") + trainer.method(task, config)
         say(f"{method}, {getattr(task, 'label', task.name)}, seed {config.seed}: run folder {folder}")
         started = time.perf_counter()
         run = train_run(folder, task, trainer, config, method, log)
