@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from .config import config_from_dict, plain
+from .config import config_from_dict, load_json, plain
 from .files import LockedError, hold_lock, interrupts_later
 from .jobs import Outcome, run_jobs
 from .plotting import learning_curves
@@ -241,12 +241,14 @@ def resume_run(
     """
     run = Run.load(path)
     trainer, task, config = read_run(run)
-    judged = (run.path / "evaluation.json").is_file()
-    if judged and run.status == "interrupted" and not run.states():
-        raise ValueError(
-            f"{run.path} was judged, but its status.json does not say that it has finished: mend that file, "
-            "or remove evaluation.json to train it again"
-        )
+    if (run.path / "evaluation.json").is_file() and (run.path / "status.json").is_file():
+        try:
+            load_json(run.path / "status.json")
+        except ValueError as error:
+            raise ValueError(
+                f"{run.path} was judged, and its status.json cannot be read: mend that file, or remove "
+                "evaluation.json to train it again"
+            ) from error
     if run.status != "finished":
         return _train(run, trainer, task, config, True, log)
     run.drop_states()
