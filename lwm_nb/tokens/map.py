@@ -111,9 +111,7 @@ _AROUND = torch.cartesian_prod(torch.arange(-1, 2), torch.arange(-1, 2))
 def cells_around(
     on_map: torch.Tensor,  # (N, S, S) bool: K cells are true
     reach: int,  # distance of the neighbours, 1 or 2
-) -> (
-    torch.Tensor
-):  # (K, 9) numbers of the cells around each one, in the order of a convolution; K: there is none
+) -> torch.Tensor:  # (K, 9) numbers of the cells around each, as a convolution has them; K: there is none
     "For each cell of maps the nine cells around it, numbered from 0 in the order of `nonzero`."
     which, side = on_map.nonzero(), on_map.shape[1] + 2 * reach
     numbers = on_map.new_full((len(on_map), side, side), len(which), dtype=torch.long)
