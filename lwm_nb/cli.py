@@ -18,7 +18,7 @@ from typing import Annotated, Union
 import tyro
 from tyro.conf import OmitArgPrefixes, subcommand
 
-from .command_line.answers import UsageError, say
+from .command_line.answers import UsageError, command_text, say
 from .command_line.atari import Atari
 from .command_line.latent import Controllers, Latent
 from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
@@ -194,7 +194,8 @@ def main(
         set_threads(1)
         return answer(command, out)
     except UsageError as error:
-        return failed(2, f"{error} (see lwm-nb {' '.join([*argv[:1], '--help']) if command else '--help'})")
+        named = argv[:1] if set(argv[:1]) & set(commands([])) else []
+        return failed(2, f"{error} (see {command_text(*named, '--help')})")
     except KeyboardInterrupt:
         return failed(130, command.stopped() if command else "Stopped.")
     except BrokenPipeError:

@@ -480,7 +480,7 @@ def test_world_models_are_swept_and_have_a_card_that_is_verified_and_a_panel(tmp
 
 
 def test_a_plotting_backend_that_is_not_installed_is_not_asked(tmp_path):
-    words = [*"train --frames 512 --size 2 --max-steps 50 --episodes 8 --out".split(), str(tmp_path / "run")]
+    words = ["train", *TINY, "--frames", "2100", "--episodes", "8", "--out", str(tmp_path / "run")]
     env = os.environ | {"MPLBACKEND": "a_screen_that_is_not_here", "COLUMNS": "5"}
     done = subprocess.run([sys.executable, "-m", "lwm_nb", *words], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -2,10 +2,11 @@
 
 # %% auto #0
 __all__ = ['SYMBOLS', 'SHOWN', 'Flag', 'RUNS', 'HELD_OUT', 'result_row', 'table_text', 'study_text', 'UsageError', 'say',
-           'row_line', 'row_log', 'command_text', 'check_episodes', 'what_is_left', 'why_not_here', 'status_text',
-           'live_table']
+           'row_line', 'row_log', 'command_text', 'check_episodes', 'check_settings', 'what_is_left', 'why_not_here',
+           'status_text', 'live_table']
 
 # %% ../../nbs/11_command_line/01_answers.ipynb #50a26424
+import math
 import shlex
 import sys
 import time
@@ -18,6 +19,7 @@ import pandas as pd
 from tyro.conf import FlagCreatePairsOff
 
 from ..foundations.run import text_table
+from ..foundations.seeding import check_seed, resolve_device
 from ..foundations.statistics import student_interval
 from ..foundations.studies import score_text
 from ..foundations.sweep import minutes_left
@@ -144,6 +146,20 @@ def check_episodes(
     "ValueError for less than one; asked before hours of training, not after."
     if episodes < 1:
         raise ValueError(f"episodes is {episodes}: choose a whole number of at least 1.")
+
+
+def check_settings(
+    config,  # settings of a training
+):
+    "ValueError for a seed or device that is none, or random play (warmup) that is as long as the training."
+    check_seed(config.seed)
+    resolve_device(getattr(config, "device", "cpu"))
+    warmup, frames = getattr(config, "warmup", 0), getattr(config, "frames", math.inf)
+    if warmup >= frames:
+        raise ValueError(
+            f"warmup is {warmup} of {frames} frames, so nothing would be learned: "
+            "choose more --frames, or a shorter --warmup"
+        )
 
 
 def what_is_left(

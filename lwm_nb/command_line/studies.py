@@ -3,7 +3,7 @@
 # %% auto #0
 __all__ = ['NOTEBOOK', 'QUICK', 'CANNOT', 'save_figure', 'begin_study', 'write_report', 'check_study', 'main_table',
            'write_study', 'Reproduce', 'grid_text', 'write_sweep', 'Sweep', 'EncodersTrain', 'EncodersAggregate',
-           'Group', 'Encoders', 'Card', 'verdict_text', 'Verify', 'Bench']
+           'Group', 'Encoders', 'check_page', 'Card', 'verdict_text', 'Verify', 'Bench']
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #f0801fe7
 import io
@@ -39,7 +39,6 @@ from lwm_nb.command_line.answers import (
 from ..encoder.multiple_runs import aggregate, train_encoders
 from ..encoder.pairs import load_images
 from ..encoder.training import EncoderConfig, ImageTask
-from ..foundations.card import add_check, card_html, differences, make_card, read_card, verify_card
 from ..foundations.files import write_atomic
 from ..foundations.plotting import use_style
 from ..foundations.run import Run, text_table
@@ -48,6 +47,17 @@ from ..foundations.studies import make_jobs, oracle_rows, run_study, same_work, 
 from ..foundations.sweep import read_grid, sweep, sweep_figure, sweep_rows
 from ..foundations.tasks import find_task, find_trainer, judge_episodes, settings_of, usual_trainer
 from ..labyrinth.task import LabyrinthTask, feasible_oracles
+
+# %% ../../nbs/11_command_line/03_studies.ipynb #card0000
+from lwm_nb.foundations.card import (
+    add_check,
+    card_html,
+    check_quick_seeds,
+    differences,
+    make_card,
+    read_card,
+    verify_card,
+)
 
 # %% ../../nbs/11_command_line/03_studies.ipynb #7836b433
 def save_figure(
@@ -438,12 +448,24 @@ class Encoders(Group):
         Annotated[EncodersTrain, subcommand("train")] | Annotated[EncodersAggregate, subcommand("aggregate")]
     )
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #e6e1c18d
+# %% ../../nbs/11_command_line/03_studies.ipynb #card0001
+def check_page(
+    path: Path,  # of a card that shall be written
+):
+    "An OSError where no card can be written, or where another file would be lost."
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name the page, for example {path / 'card.html'}")
+    if path.is_file() and b"lwm-card-sha256" not in path.read_bytes():
+        raise FileExistsError(f"{path} is no reproduction card: choose another --out")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}: make it, or choose another --out")
+
+
 def _counted(outcomes):
     if sys.stderr.isatty():
         say(f"{len(outcomes)} short runs done")
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #e6e1c18d
 @dataclass(frozen=True)
 class Card:
     "One page about runs: settings, versions, curves, intervals beside the oracles, and how to repeat it."
@@ -460,13 +482,11 @@ class Card:
     """Answer with one JSON object."""
 
     def run(self) -> tuple[dict, str]:  # for a program, for a person
-        "Write the card; raises as `make_card` and `add_check`, FileExistsError for a page that is no card."
+        "Write the card; raises as `check_page`, `make_card` and `add_check`."
         if not self.folders:
             raise UsageError("card wants at least one run folder: lwm-nb card RUN")
-        if self.out.is_file() and b"lwm-card-sha256" not in self.out.read_bytes():
-            raise FileExistsError(f"{self.out} is no reproduction card: choose another --out")
-        if not self.out.parent.is_dir():
-            raise FileNotFoundError(f"there is no folder {self.out.parent}: make it, or choose another --out")
+        check_page(self.out)
+        check_quick_seeds(self.quick_seeds)
         card = make_card(self.folders)
         say(f"{len(card['runs'])} runs; now the quick profile, one to two minutes")
         card = add_check(card, self.quick_seeds, workers=self.workers, show=_counted)

@@ -22,6 +22,7 @@ from lwm_nb.command_line.answers import (
     Flag,
     UsageError,
     check_episodes,
+    check_settings,
     result_row,
     row_log,
     say,
@@ -30,9 +31,8 @@ from lwm_nb.command_line.answers import (
     why_not_here,
 )
 from ..foundations.run import Run, list_runs, text_table
-from ..foundations.seeding import check_seed, resolve_device
+from ..foundations.seeding import check_seed
 from ..foundations.studies import is_done, judge_run, read_run, resume_run, train_run
-from ..foundations.sweep import make_settings
 from lwm_nb.foundations.tasks import (
     TASKS,
     TRAINERS,
@@ -55,6 +55,7 @@ import lwm_nb.encoder.training
 import lwm_nb.labyrinth.task
 import lwm_nb.tokens.practice
 import lwm_nb.worlds.thesis_games  # noqa: F401 - these register tasks and trainers
+from ..foundations.sweep import make_settings
 
 # %% ../../nbs/11_command_line/02_training.ipynb #1bc72c40
 @dataclass(frozen=True)
@@ -172,8 +173,7 @@ class _TrainCommand:
         "Train and judge; raises as `train_run`, before anything is written when a setting is wrong."
         check_episodes(self.episodes)
         (task, config), trainer = self.parts(), type(self).choice.trainer
-        check_seed(config.seed)
-        resolve_device(getattr(config, "device", "cpu"))
+        check_settings(config)
         if hasattr(task, "make"):
             task.make(1)
         folder = self.folder

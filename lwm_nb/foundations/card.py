@@ -2,8 +2,8 @@
 
 # %% auto #0
 __all__ = ['CARD_FORMAT', 'QUICK_UPDATES', 'NO_DIGEST', 'find_runs', 'rerun_command', 'card_rows', 'make_card', 'rerun_interval',
-           'run_quick', 'check_figures', 'add_check', 'card_figure', 'card_html', 'read_card', 'differences',
-           'verify_card']
+           'run_quick', 'check_figures', 'check_quick_seeds', 'add_check', 'card_figure', 'card_html', 'read_card',
+           'differences', 'verify_card']
 
 # %% ../../nbs/0_foundations/14_card.ipynb #6eb15d4e
 import base64
@@ -331,6 +331,16 @@ def check_figures(
     return rows
 
 # %% ../../nbs/0_foundations/14_card.ipynb #40ab13bd
+def check_quick_seeds(
+    seeds: int,  # short runs of each method
+):
+    "ValueError for too few of them."
+    if seeds < 3:
+        raise ValueError(
+            f"the quick profile has {seeds} seeds: 3 are the least from which an interval is made"
+        )
+
+
 def add_check(
     card: dict,  # of `make_card`
     seeds: int = 5,  # short runs of each method, at least 3
@@ -340,10 +350,7 @@ def add_check(
     show: Callable | None = None,  # as `run_jobs`
 ) -> dict:  # the card with a check
     "Train the quick profile of a card; ValueError for too few seeds or a trainer that has no short runs."
-    if seeds < 3:
-        raise ValueError(
-            f"the quick profile has {seeds} seeds: 3 are the least from which an interval is made"
-        )
+    check_quick_seeds(seeds)
     trainer, own = find_trainer(card["runs"][0]["kind"]), {}
     if not hasattr(trainer, "quick"):
         raise ValueError(

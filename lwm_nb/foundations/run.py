@@ -326,8 +326,10 @@ def states(self: Run) -> list[int]:
 
 @patch
 def drop_states(self: Run) -> None:
-    "Remove all states: a finished run needs none."
+    "Remove all states, and what a killed write of its own files left: a finished run needs none."
     shutil.rmtree(self.path / "state", ignore_errors=True)
+    for name in OWN_FILES:
+        (self.path / f".{name}.json.tmp").unlink(missing_ok=True)
 
 
 @patch
