@@ -58,7 +58,7 @@ format: needs-venv  ## sort imports and format (changes code cells: execute thos
 	@.venv/bin/ruff format tools tests nbs setup.py
 
 clean:  ## remove .venv, caches and build results; runs/ stays
-	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis _proc _docs screenshots
+	rm -rf .venv build dist *.egg-info .pytest_cache .ruff_cache .hypothesis _proc _docs _site screenshots
 	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 needs-venv:

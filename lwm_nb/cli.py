@@ -21,7 +21,7 @@ from tyro.conf import OmitArgPrefixes, subcommand
 from .command_line.answers import UsageError, command_text, say
 from .command_line.atari import Atari
 from .command_line.latent import Controllers, Latent
-from .command_line.studies import Bench, Card, Encoders, Reproduce, Sweep, Verify
+from .command_line.studies import Bench, Card, Encoders, Group, Reproduce, Sweep, Verify
 from .command_line.tokens import Tokens
 from .command_line.training import Resume, Runs, choose, eval_command, oracles_command, train_command
 from .command_line.worlds import Worlds
@@ -107,7 +107,7 @@ def eval_task(
             try:
                 return type(read_run(Run.load(word))[1])
             except (ValueError, OSError):
-                return default
+                continue
     return default
 
 # %% ../nbs/11_command_line/08_program.ipynb #b4d8c7d4
@@ -164,12 +164,13 @@ def forgiving_streams():
 def answer(
     command,  # of `parse`
     out,  # where the answer goes
+    name: str = "",  # of the command, as a JSON object says it
 ) -> int:  # 0, or 1 where a card was not confirmed
     "Run a command and print its answer; all else goes to standard error."
     with redirect_stdout(sys.stderr), one_line_warnings():
         result, text = command.run()
     if command.json:
-        text = json.dumps({"command": type(command).__name__.lower(), **plain(result)}, allow_nan=False)
+        text = json.dumps({"command": name, **plain(result)}, allow_nan=False)
     print(text, file=out, flush=True)
     return 0 if result.get("inside", True) else 1
 
@@ -192,7 +193,8 @@ def main(
     try:
         command = parse(argv)
         set_threads(1)
-        return answer(command, out)
+        words = [word for word in argv if word != "--json"]
+        return answer(command, out, " ".join(words[: 1 + isinstance(command, Group)]))
     except UsageError as error:
         named = argv[:1] if set(argv[:1]) & set(commands([])) else []
         return failed(2, f"{error} (see {command_text(*named, '--help')})")
@@ -201,5 +203,5 @@ def main(
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
-    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, FloatingPointError, ImportError) as error:
         return failed(1, error)

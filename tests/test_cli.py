@@ -564,3 +564,22 @@ def test_tokens_are_trained_resumed_judged_and_watched(tmp_path):
         code, out, err = call("tokens", *words)
         assert (code, out) == (1, "") and said in err and err.count("\n") <= 2
     assert not (tmp_path / "x").exists()
+
+
+def test_commands_of_the_readme_are_understood():
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    found = re.findall(r"^lwm-nb (.*)$|`lwm-nb ([^`]*)`", text, re.MULTILINE)
+    commands = [line or inline for line, inline in found]
+    assert len(commands) > 12
+    for command in commands:
+        assert cli.parse(shlex.split(command, comments=True))
+
+
+def test_json_names_the_command_as_it_is_typed(tmp_path):
+    train = "encoders train --losses mse --runs 1 --updates 2 --log-every 2 --workers 1 --out"
+    for name, words in (
+        ("oracles", "oracles --size 2 --episodes 8".split()),
+        ("encoders train", [*train.split(), tmp_path / "encoders"]),
+    ):
+        code, out, err = call(*words, "--json")
+        assert code == 0 and json.loads(out)["command"] == name, err

@@ -67,7 +67,7 @@ class ReturnConfig:
     ri_clamp: float = 0.0
     """Largest intrinsic reward, in standard deviations of surprise; 0: no limit."""
     ri_final: float = 1.0
-    """What is left of `ri_scale` in the last third of the run; it falls from the first quarter on."""
+    """What is left of `ri_scale` from .65 of the run on; it falls from .25 on."""
     reward_scale: float = 1.0
     """Factor on the reward of the task, for learning and as an input; what is reported has none."""
     compiled: bool = False

@@ -43,7 +43,7 @@ class Learner:
         self,
         done: float,  # share of the run that is over, 0..1
     ):
-        "Let the learning rates fall linearly, and the factor on surprise from a quarter to two thirds."
+        "Let the learning rates fall linearly, and the factor on surprise from .25 to .65 of the run."
         config = self.agent.config
         self.agent.norm.scale = config.ri_scale * config.ri_final ** min(1.0, max(0.0, (done - 0.25) / 0.4))
         share = 1 + min(done, 1.0) * (config.lr_final / config.lr - 1)

@@ -27,7 +27,7 @@ from ..agent.learner import Learner
 from ..agent.replay import SequenceReplay, replay_bytes
 from ..agent.trainer import MODEL_SETTINGS, AgentTrainer, quick_config
 from ..agent.training import begin_training
-from .encoder import rolled
+from .encoder import check_roll, rolled
 from ..encoder.networks import STACKS, Encoder
 from ..foundations.progress import progress
 from ..foundations.seeding import numpy_generator, seed_int
@@ -193,6 +193,7 @@ class PixelLearner(Learner):
     def update_encoder(self) -> float:  # its loss, before the step
         "One step of the encoder on pairs of frames."
         config, frames = self.agent.config, self.replay.fields["obs"]
+        check_roll(config.encoder_roll, frames.shape[2:])
         which = replay_pairs(self.replay, config.encoder_batch, config.encoder_shift, self.rng).ravel()
         moves = self.rng.integers(-config.encoder_roll, config.encoder_roll + 1, size=(len(which), 2))
         images = np.empty((len(which), *frames.shape[2:]), np.uint8)
@@ -286,14 +287,15 @@ def time_parts(
     training,  # of `noisy_training`
     times: int,  # how often each part is measured
 ) -> dict:  # seconds by name
-    "Median seconds of a step of the environments, of the agent, of an update, and of what is in it."
+    "Median seconds of a step of the environments, of the agent, of an update (a mean), and of what is in it."
     config, agent, learner, row = training.config, training.agent, training.learner, training.row
     actions, length = np.zeros(config.num_envs, np.int64), config.burn_in + config.unroll + 1
     batch = learner.sample(config.batch_size, length)[::2]
+    updates = lambda: [learner.update() for _ in range(config.encoder_every)]
     work = {
         "environment": lambda: training.rows.step(actions),
         "actor": lambda: agent.perceive(row.obs, row.reward, row.first).argmax(1).cpu(),
-        "update": learner.update,
+        "update": updates,
     }
     if config.uses_model:
         work |= {"encoder": learner.update_encoder, "surprise": lambda: learner.intrinsic_reward(*batch)}
@@ -307,6 +309,7 @@ def time_parts(
                 torch.cuda.synchronize()
             seconds.append(time.perf_counter() - began)
         found[name] = float(np.median(seconds[1:]))
+    found["update"] /= config.encoder_every
     return found
 
 # %% ../../nbs/6_atari/03_agent.ipynb #9933962f

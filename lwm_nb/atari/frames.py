@@ -107,7 +107,8 @@ def check_atari(
         ("size", size, 1, 160),
         ("max_steps", max_steps, 1, None),
     ):
-        if isinstance(value, bool) or int(value) != value or value < low or (high and value > high):
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not whole or value < low or (high and value > high):
             raise ValueError(
                 f"{name} is {value!r}: choose a whole number from {low}{f' to {high}' * bool(high)}"
             )

@@ -16,7 +16,7 @@ from tyro.conf import Positional, arg, subcommand
 
 from ..atari.encoder import FrameEncoderConfig
 from ..atari.frames import AtariTask
-from ..atari.views import VIEWS, AtariGame, make_view, random_frames
+from ..atari.views import VIEWS, AtariGame, game_of, make_view, random_frames
 from .answers import RUNS, Flag, say
 from .studies import Group, save_figure
 from .training import stored
@@ -97,8 +97,7 @@ class AtariWatch:
         if self.out.suffix not in (".gif", ".mp4"):
             raise ValueError(f"{self.out} is neither .gif nor .mp4: choose one of these endings")
         name, policy, task = player(self.folder, self.game, 84, self.seed)
-        game = AtariGame(task.env, task.size, task.max_steps)
-        seen = play_out(game, policy, self.steps, self.epsilon, self.seed)
+        seen = play_out(game_of(task), policy, self.steps, self.epsilon, self.seed)
         save_pictures(seen["screens"], self.out)
         found = {"film": self.out, "method": name, "game": task.label, "steps": len(seen["frames"]) - 1}
         found["return"] = float(seen["reward"].sum())
@@ -166,11 +165,19 @@ class AtariEmbeddings:
 @patch
 def run(self: AtariEmbeddings) -> tuple[dict, str]:  # for a program, for a person
     "Learn, play, draw; raises as `player` and `make_view`."
+    import lwm_nb.panels.projections  # noqa: F401 - said before anything is learned where an extra is missing
+
     check_seed(self.seed)
+    if self.steps < 9:
+        raise ValueError(f"steps is {self.steps}: a map needs 10 points, so choose at least 9")
     name, policy, task = player(self.folder, self.game, 84, self.seed)
     config = FrameEncoderConfig(network=self.network, updates=self.updates, seed=self.seed)
     data = random_frames(task, max(2, self.frames // 8), 8, self.seed)
-    seen = play_out(AtariGame(task.env, task.size), policy, self.steps, 0.05, self.seed)
+    seen = play_out(game_of(task), policy, self.steps, 0.05, self.seed)
+    if len(seen["frames"]) < 10:
+        raise ValueError(
+            f"{len(seen['frames'])} frames are too few for a map, which needs 10: play more steps"
+        )
     vectors = {}
     for view in self.views:
         say(f"{view}, on {len(data.frames)} frames")

@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from tyro.conf import Positional, arg, subcommand
 
 from ..atari.frames import AtariTask
-from ..atari.views import AtariGame
+from ..atari.views import game_of
 from .answers import Flag, check_episodes, table_text, what_is_left
 from .studies import Group
 from .training import Resume, default_folder, judged_rows
@@ -154,8 +154,7 @@ def game_of_run(
     if learner.bits:
         raise ValueError(f"{path} is a run of the labyrinth: choose one of a game of pixels")
     if isinstance(task, AtariTask):
-        rest = {name: getattr(task, name) for name in ("grey", "skip", "sticky", "clip_rewards")}
-        env = AtariGame(task.env, task.size, task.max_steps, **rest)
+        env = game_of(task)
     else:
         env = GameEnv(task.game, task.grey, render_mode="rgb_array", **task.settings)
     return env, {"actor": learner.policy(learner.config.temperature)}, learner

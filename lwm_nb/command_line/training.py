@@ -417,9 +417,11 @@ def shown_columns(
     last = [f"last_{c}" for c in ("frames", "updates", "eval_mean", "eval_unfinished", "wall_s")]
     shown = [c for c in table if not c.startswith("last_") and c not in ("kind", "error")]
     shown += [c for c in last if c in table]
+    short = [c.split(".")[-1].removeprefix("last_") for c in shown]
+    heads = [s if short.count(s) == 1 else c for s, c in zip(short, shown, strict=True)]
     lines = []
     for record in records:
-        values = {c.split(".")[-1].removeprefix("last_"): record[c] for c in shown}
+        values = {head: record[c] for head, c in zip(heads, shown, strict=True)}
         text = {k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in values.items() if v is not None}
         lines.append(dict.fromkeys(values, "") | text)
     return lines

@@ -356,7 +356,7 @@ def train_encoder(
             stopped = interrupted() or (run is not None and done % 20 == 0 and run.stop_requested())
             if run and _is_due(config, done, stopped):
                 _save(run, config, learner, rows)
-            if stopped:
+            if stopped and done < config.updates:
                 raise KeyboardInterrupt
     if run:
         run.save_checkpoint(_net(learner), {"updates": learner.done, "shape": train.shape})

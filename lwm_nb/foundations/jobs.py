@@ -180,11 +180,9 @@ def _timed(function, job, name, origin):
 
 
 def _by_joblib(function, jobs, names, workers, backend):
+    origin, timed = time.time(), joblib.delayed(_timed)
     with joblib.parallel_config(backend=backend):
-        calls = (
-            joblib.delayed(_timed)(function, job, name, time.time())
-            for job, name in zip(jobs, names, strict=True)
-        )
+        calls = (timed(function, job, name, origin) for job, name in zip(jobs, names, strict=True))
         parallel = joblib.Parallel(n_jobs=workers, return_as="generator_unordered", batch_size=1)
         yield from parallel(calls)
 

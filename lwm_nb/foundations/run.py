@@ -159,7 +159,8 @@ class Run:
         if not (path / "config.json").is_file():
             raise ValueError(f"{path} is not a run folder: it has no config.json")
         stored = load_json(path / "config.json", "run config")
-        if not isinstance(stored, dict) or not {"format", "kind", "config"} <= stored.keys():
+        whole = isinstance(stored, dict) and {"format", "kind", "config"} <= stored.keys()
+        if not whole or not isinstance(stored["config"], dict):
             raise ValueError(f"{path} is not a run folder: its config.json lacks format, kind or config")
         if stored["format"] not in (1, RUN_FORMAT):
             raise ValueError(

@@ -156,7 +156,7 @@ def _descend(run, task, config, resume=False, log=None):
             if done % config.checkpoint_every == 0 and done < config.updates:
                 tensors = {"x": torch.from_numpy(x), "step": torch.from_numpy(step)}
                 run.save_state(tensors, {"rng": rng.bit_generator.state, "done": done} | clock())
-            if interrupted() or run.stop_requested():
+            if done < config.updates and (interrupted() or run.stop_requested()):
                 raise KeyboardInterrupt
     run.save_checkpoint({"x": torch.from_numpy(x)}, {"updates": done})
 

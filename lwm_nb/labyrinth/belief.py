@@ -327,7 +327,7 @@ class BayesOptimal(MapPolicy):
 
     @property
     def value(self) -> float:  # steps
-        "Exact expected steps of an episode with that share of random actions."
+        "Exact expected steps with that share of random actions, from a random cell (fewer from a corner)."
         return self.solution.steps
 
     def begin(

@@ -52,8 +52,10 @@ class LabyrinthTask:
     @property
     def label(self) -> str:
         "Short name for folders and titles."
-        sparse = "-sparse" if self.reward == "end" else ""
-        return f"labyrinth-n{self.size}" + (f"-braid{self.braid:g}" if self.braid else "") + sparse
+        label = f"labyrinth-n{self.size}" + (f"-braid{self.braid:g}" if self.braid else "")
+        label += "-corner" if self.start == "corner" else ""
+        label += f"-noise{self.obs_noise:g}" if self.obs_noise else ""
+        return label + ("-sparse" if self.reward == "end" else "")
 
 # %% ../../nbs/3_labyrinth/03_task.ipynb #c6b3f475
 def feasible_oracles(

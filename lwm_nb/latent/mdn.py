@@ -177,8 +177,10 @@ class LinearGaussian:
         num_actions: int,  # discrete actions
         floor: float = 0.02,  # no σ is below this
     ):
-        if not len(z):
-            raise ValueError("there are 0 pairs of codes: give some to fit the linear model on")
+        if len(z) < 2:
+            raise ValueError(
+                f"{len(z)} pairs of codes are too few: give at least 2 to fit the linear model on"
+            )
         z, after = _precise(z, after)
         self.num_actions = num_actions
         inputs = self._inputs(z, action).double()

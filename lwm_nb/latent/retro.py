@@ -105,9 +105,11 @@ class RetroEnv(gym.Env):
 
     @property
     def emulator(self):
-        "The emulator of this environment; RuntimeError when another one was opened since."
+        "The emulator of this environment; RuntimeError before `reset`, and after another one was opened."
         if _OPEN.get("owner") is not self:
-            raise RuntimeError("another console game was opened in this process: use one a process")
+            raise RuntimeError(
+                "this console game is not open: call reset(); a process has only its newest one open"
+            )
         return _OPEN["env"]
 
     def close(self):

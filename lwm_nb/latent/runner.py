@@ -65,6 +65,11 @@ class RunnerSettings:
     def __post_init__(self):
         check_whole(self, max_steps=(1, None), segments=(4, 1000), first_level=(0, 2 * TEST_LEVELS))
         check_whole(self, levels=(1, TEST_LEVELS))
+        if self.first_level < TEST_LEVELS < self.first_level + self.levels:
+            raise ValueError(
+                f"levels {self.first_level} to {self.first_level + self.levels - 1} reach into those to be "
+                f"judged on: stay below {TEST_LEVELS}, or begin there"
+            )
 
 
 def runner_begin(

@@ -208,6 +208,7 @@ class MazeGame(Game):
         self.actions, self.idle, self.name = list(ACTION_NAMES), None, f"labyrinth {size}×{size}"
         both = {(key,): i for i, pair in enumerate(ARROWS.items()) for key in pair}
         self.set_keys(keys or both)
+        self.own_keys = keys
         self.cells, self.scale = size**2, max(8, 306 // size)
 
     def resized(
@@ -216,11 +217,11 @@ class MazeGame(Game):
     ) -> "MazeGame":  # a game of its own
         "The same game in larger or smaller mazes."
         names = ("braid", "start", "obs_noise", "max_steps")
-        return MazeGame(Labyrinth(size, **{name: getattr(self.maze, name) for name in names}), self.keys)
+        return MazeGame(Labyrinth(size, **{name: getattr(self.maze, name) for name in names}), self.own_keys)
 
     def hint(self) -> str:
         "What a person has to know before the first key."
-        return "Click, then arrow keys or W A S D · Esc lets go"
+        return Game.hint(self) if self.own_keys else "Click, then arrow keys or W A S D · Esc lets go"
 
     def cell(self) -> tuple:  # (row, col)
         "Where the player is."

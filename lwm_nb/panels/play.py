@@ -32,7 +32,8 @@ def default_agent(
     "Who looks over the shoulder."
     if agent is False:
         return None
-    labyrinth = env is None or isinstance(env.unwrapped, Labyrinth)
+    bits = env is None or env.observation_space.shape == (4,)  # not pixels
+    labyrinth = bits and (env is None or isinstance(env.unwrapped, Labyrinth))
     return newest_agent() if agent is None and labyrinth else agent
 
 # %% ../../nbs/10_panels/07_play_panel.ipynb #cfe5a523

@@ -61,7 +61,7 @@ def tsne(
     n, early, counted = len(array), round(0.3 * iterations), itertools.count(10, 10)
     if n < 10 or not 1 <= perplexity < n / 3:
         raise ValueError(
-            f"perplexity is {perplexity} for {n} points: take 1 to {n / 3:.0f}, and 10 points at least"
+            f"perplexity is {perplexity} for {n} points: take 1 to {-(-n // 3) - 1}, and 10 points at least"
         )
     if (scaled := scaled_start(array)) is None:
         warnings.warn(f"all {n} points are equal: t-SNE leaves them in one place", stacklevel=2)

@@ -252,9 +252,11 @@ class PlaySession:
         self.companion = None if agent is None and model is None else Companion(agent, model)
         self.given, self.recordings = policies, Recordings(folder)
         self.outbox = Outbox(send or (lambda content, buffers: None))
+        if fps is not None and not fps > 0:
+            raise ValueError(f"fps is {fps}: choose a number of moves a second above 0")
         self.clock = Clock(self.beat, fps or (4 if game.waits else 15))
         self.real_time = not game.waits if real_time is None else bool(real_time)
-        self.mover, self.recording, self.button = YOU, False, None
+        self.mover, self.recording, self.button, self.clicked = YOU, False, None, None
         self.replayed, self.opened, self.at, self.notice, self.heard = None, "", None, "", 0
         self.settings = {"fog": True, "path": False, "arrows": True, "heat": "none"}
         self.enter(game, check_seed(seed))
@@ -315,6 +317,7 @@ def reset(
     if self.recording and len(self.episode.rows) > 1:
         self.save()
     game, self.replayed, self.at, self.clock.running = self.game, None, None, False
+    self.clicked = None
     obs, _ = game.env.reset(seed=seed)
     rivals = game.rivals(self.policies)
     self.episode = Episode(game.name, seed, game.actions, game.cells, self.clock.fps, rivals)
@@ -398,8 +401,9 @@ def tick(self: PlaySession) -> bool:  # whether something happened
     if self.over:
         self.clock.running = False
         return True
-    held = self.keys.beat()
-    action = self.choices.get(self.mover, self.button)
+    held, clicked = self.keys.beat(), self.clicked
+    self.clicked = None
+    action = self.choices.get(self.mover, self.button if clicked is None else clicked)
     if action is None and self.mover == YOU:
         action = self.game.idle if held is None else held
     if action is None:
@@ -556,6 +560,8 @@ def _on_button(session, message):
     if action is not None and not 0 <= action < len(session.game.actions):
         raise ValueError(f"there is no action {action}: this game has {len(session.game.actions)}")
     session.button = action if session.real_time else None
+    if action is not None and session.real_time:
+        session.clicked = action  # until the next beat, however soon it is let go
     if action is not None and not session.over:
         session.live()
         session.take_over(action)
@@ -564,7 +570,7 @@ def _on_button(session, message):
 def _on_blur(session, message):
     "The panel lost the focus: let go of everything, pause what the person plays."
     session.keys.clear()
-    session.button = None
+    session.button = session.clicked = None
     if session.mover == YOU and session.at is None:
         session.clock.running = False
 
@@ -661,6 +667,8 @@ def leaf(
     if key not in OTHERS:
         return session.seek(session.at + STEPS[key] if key in STEPS else 0)
     names = session.recordings.names()
+    if not names:
+        raise ValueError("there is no recording any more")
     at = names.index(session.opened) + OTHERS[key] if session.opened in names else 0
     _on_replay(session, {"value": names[at % len(names)]})
 

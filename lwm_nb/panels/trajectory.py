@@ -10,7 +10,7 @@ import pandas as pd
 
 from ..atari.encoder import FrameEncoderConfig
 from ..atari.frames import AtariTask
-from ..atari.views import VIEWS, AtariGame, make_view, random_frames
+from ..atari.views import VIEWS, AtariGame, game_of, make_view, random_frames
 from .embedding import EmbeddingPanel
 from .play import PlayPanel
 from .point_cloud import Embeddings
@@ -73,8 +73,7 @@ class TrajectoryPanel(ipywidgets.VBox):
         views: dict,  # of `learn_views`
         **settings,  # of `PlayPanel`: agent, fps, folder …
     ):
-        game = AtariGame(task.env, task.size, task.max_steps)
-        self.views, self.play = views, PlayPanel(game, **{"agent": False} | settings)
+        self.views, self.play = views, PlayPanel(game_of(task), **{"agent": False} | settings)
         self.button = ipywidgets.Button(description="Embed this episode", button_style="primary")
         self.button.add_class("lwm-embed")
         self.told, self.embedding = ipywidgets.Label(""), None

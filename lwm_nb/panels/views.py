@@ -59,7 +59,8 @@ def in_words(
     seen = f"Seen {len(set(episode.visited(t)))} of {episode.cells}."
     if row.over:
         others = ", ".join(f"{name} {_steps(steps)}" for name, steps in episode.scores.items())
-        return f"Done in {t} steps. From the same start: {others}. Press Enter for a new maze."
+        ended = f"Cut off after {t} steps. {seen}" if row.truncated else f"Done in {t} steps."
+        return f"{ended} From the same start: {others}. Press Enter for a new maze."
     start = f"Step {t}: {episode.actions[row.action].lower()}" if t else "A new maze"
     if t and row.cell == episode.rows[t - 1].cell:
         start += ", a wall"

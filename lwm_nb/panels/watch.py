@@ -256,7 +256,7 @@ def _collect_resumed(self: Watch):
     for name, (process, output) in list(self._resumed.items()):
         if process.poll() is None:
             continue
-        if process.returncode:
+        if process.returncode not in (0, 130):  # 130: stopped, not failed
             output.seek(0)
             lines = output.read().decode(errors="replace").strip().splitlines() or ["no reason given"]
             self.messages[name] = f"could not be resumed: {lines[-1]}"

@@ -44,7 +44,7 @@ class ActorCritic(nn.Module):
 
     def __init__(
         self,
-        obs_shape: tuple,  # of an observation: (H, W, C), H and W multiples of 8, or anything flat
+        obs_shape: tuple,  # of an observation: (H, W, C), multiples of 8 for patches; or anything flat
         num_actions: int,  # discrete actions, A
         hidden: int = 128,  # size of the recurrent state, H
         scale: float = 255.0,  # what an observation holds where it is full
@@ -57,6 +57,8 @@ class ActorCritic(nn.Module):
         numbers = int(np.prod(obs_shape))
         if self.picture:
             self.look, side = looking(look, obs_shape[2])
+            if look == "patches" and (obs_shape[0] % side or obs_shape[1] % side):
+                raise ValueError(f"frames are {self.obs_shape}: their sides must be multiples of {side}.")
             numbers = obs_shape[0] // side * (obs_shape[1] // side) * 64
         self.memory = Memory(numbers + num_actions, hidden, features=128)
         self.heads = nn.Linear(hidden, num_actions + 1)
@@ -301,7 +303,7 @@ class ActorLearner:
 # %% ../../nbs/9_tokens/04_imagination.ipynb #275b1683
 def train_on_game(
     actor: ActorCritic,  # trained in place
-    task,  # a game whose episodes are ended by its rules alone
+    task,  # a game whose episodes are ended by its rules alone: a time limit is not noticed
     config: ActorConfig,  # settings
     updates: int,  # rollouts
     num_envs: int = 128,  # games at once

@@ -204,7 +204,8 @@ class TokenPrediction:
         if texts > MOST_TEXTS:
             dice = torch.Generator().manual_seed(0)
             return torch.stack([self.sample(dice) for _ in range(16)]).mean(0)
-        every = torch.cartesian_prod(*[torch.arange(model.codes)] * model.slots).view(texts, -1)
+        codes = torch.arange(model.codes, device=model.device)
+        every = torch.cartesian_prod(*[codes] * model.slots).view(texts, -1)
         frames, mean = model.tokenizer.decode(every), 0
         for tokens, frame in zip(every, frames, strict=True):
             chance = self.token_log_prob(tokens.expand(batch, -1)).sum(-1).exp()

@@ -38,6 +38,8 @@ def to_patches(
     "Cut frames into patches."
     *lead, height, width, channels = frames.shape
     h, w = size
+    if height % h or width % w:
+        raise ValueError(f"frames are {height}×{width}: their sides must be multiples of {h} and {w}")
     grid = frames.reshape(*lead, height // h, h, width // w, w, channels)
     return grid.transpose(-4, -3).reshape(*lead, height // h * (width // w), h * w * channels)
 
@@ -308,11 +310,11 @@ def forward(self: Tokenizer, obs) -> Reconstruction:
 @torch.no_grad()
 def encode(self: Tokenizer, obs: torch.Tensor) -> torch.Tensor:  # (..., slots)
     "Tokens of frames (..., *obs_shape); no running means are moved."
-    training, lead = self.training, obs.shape[: obs.ndim - len(self.obs_shape)]
+    training, lead = (self.training, self.quantiser.training), obs.shape[: obs.ndim - len(self.obs_shape)]
     self.eval()
     pieces = obs.reshape(-1, *self.obs_shape).split(1024)
     found = [self.quantiser(self.vectors(piece)).tokens for piece in pieces]
-    self.train(training)
+    self.train(training[0]).quantiser.train(training[1])
     return torch.cat(found).view(*lead, self.slots)
 
 

@@ -127,7 +127,7 @@ def windows(
     rng: np.random.Generator,  # of the draws
     count: int,  # windows, B
     length: int,  # rows of each, T
-    balance: bool = True,  # a quarter with a reward, half of these negative
+    balance: bool = True,  # a quarter is drawn around rewards, half of these negative
 ) -> dict:  # sequences (T, B, …) with tokens instead of frames
     "Windows inside episodes, for the world model."
     flat = self.flat()
@@ -254,7 +254,7 @@ class WorldSettings(TokenizerSettings, ReaderSettings):
     world_clip: float = 1.0
     """Longest gradient."""
     balance: bool = True
-    """A quarter of the windows has a reward, half of these a negative one."""
+    """A quarter of the windows is drawn around rewards, half of these around negative ones."""
 
     def __post_init__(self):
         TokenizerSettings.__post_init__(self)
@@ -285,6 +285,8 @@ class ActorSettings:
     """Weight of the actor's entropy."""
     actor_lr: float = 1e-3
     """Learning rate of the actor."""
+    reward_scale: float = 1.0
+    """Factor of the rewards that makes returns about 1: .05 in a labyrinth of 3×3 that pays -1 a step."""
     temperature: float = 0.5
     """Of the actor when it is judged; it collects at 1."""
     epsilon: float = 0.01
@@ -293,7 +295,8 @@ class ActorSettings:
     @property
     def actor(self) -> ActorConfig:
         "Settings of the actor."
-        return ActorConfig(self.algorithm, self.horizon, self.gamma, self.lam, self.entropy, self.actor_lr)
+        settings = self.algorithm, self.horizon, self.gamma, self.lam, self.entropy, self.actor_lr
+        return ActorConfig(*settings, reward_scale=self.reward_scale)
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #t07sched0
 @dataclass(frozen=True)
@@ -355,10 +358,13 @@ class TokensConfig(Schedule, ActorSettings, WorldSettings):
         Schedule.__post_init__(self)
         WorldSettings.__post_init__(self)
         check_seed(self.seed)
-        for name in ("rollouts", "burn_in", "world_rows", "eval_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: choose at least 1")
-        if self.burn_in < self.window:
+        lows = dict(rollouts=1, burn_in=1, world_rows=2, window=2, eval_every=1)
+        for name, least in lows.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: choose at least {least}")
+        if not 0 < self.reward_scale < np.inf:
+            raise ValueError(f"reward_scale is {self.reward_scale}: choose a number above 0, as 0.05")
+        if self.burn_in < self.window and not self.reader.startswith("cells"):
             raise ValueError(f"burn_in is {self.burn_in}, window {self.window}: burn in at least a window")
 
 # %% ../../nbs/9_tokens/07_trainer.ipynb #7a9f4ffa
@@ -377,7 +383,8 @@ class TokensLearner:
         self.bits = len(self.space.shape) == 1
         if config.reader == "by path" and not self.bits:
             raise ValueError("reader is 'by path': that is for frames of one token, as the labyrinth's bits")
-        self.rewards = (-1.0,) if self.bits else (-1.0, 0.0, 1.0)
+        ends = getattr(task, "reward", "step") == "end"  # a labyrinth that pays for its last cell alone
+        self.rewards = ((0.0, 1.0) if ends else (-1.0,)) if self.bits else (-1.0, 0.0, 1.0)
         self.model = self.tokenizer_learner = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed_int(config.seed, "weights") % 2**63)
@@ -545,7 +552,8 @@ def start(
     if config.burn_in > 1:
         hidden = actor(obs[:-1], action[:-1], first[:-1], hidden)[2][-1]
     state = model.initial(count)
-    for t in range(config.burn_in - min(config.window, config.burn_in), config.burn_in):
+    rows = config.burn_in if config.reader.startswith("cells") else min(config.window, config.burn_in)
+    for t in range(config.burn_in - rows, config.burn_in):
         fresh = {k: v for k, v in model.initial(count).items()}
         keep = ~first[t]
         state = {k: torch.where(keep.view(-1, *[1] * (v.ndim - 1)), v, fresh[k]) for k, v in state.items()}
@@ -599,13 +607,17 @@ def measure(
     self: TokensLearner,
     episodes: int,  # the newest ones, that nothing was learned from yet
 ) -> dict:  # of `model_measures`; None where there was nothing
-    "What the model makes of new play."
+    "What the model makes of the first 60 rows of new episodes or, where these pay nothing, of the last 60."
     flat, fresh = self.memory.flat(self.model.tokenizer), self.memory.episodes[-episodes:]
     first = len(flat["rows"]) - sum(len(e.obs) for e in fresh)
     begin = np.unique(flat["begin"][first:])
-    index = begin + np.arange(min(60, int(flat["rows"][first:].max())))[:, None]
-    inside = index < begin + flat["rows"][begin]
-    found = model_measures(self.model, self.memory._rows(np.minimum(index, len(flat["rows"]) - 1), inside))
+    rows, length = flat["rows"][begin], min(60, int(flat["rows"][first:].max()))
+    for start in (begin, begin + np.maximum(rows - length, 0)):
+        index = start + np.arange(length)[:, None]
+        inside, index = index < begin + rows, np.minimum(index, len(flat["rows"]) - 1)
+        if flat["reward"][index][inside].any():
+            break
+    found = model_measures(self.model, self.memory._rows(index, inside))
     return {k: (None if v != v else round(v, 4)) for k, v in found.items()}
 
 
@@ -875,7 +887,7 @@ PRESETS = {"default": {}, "laptop": {"world_warmup": 600, "epochs": 90}, "gpu": 
 def needs(
     config: TokensConfig,  # settings
 ) -> dict:  # weights of the transformer, hours of one core, gigabytes
-    "What a training takes at least: six operations a parameter and place, 40 · 10⁹ of them a second."
+    "Rough work at 16 tokens a frame, read in order: 6 operations a parameter and place, 40 · 10⁹ a second."
     weights = (4 + 2 * config.wide) * config.layers * config.width**2
     frames = config.world_updates * config.world_batch * config.world_rows
     dreamed = config.actor_updates * config.rollouts * config.horizon
@@ -899,7 +911,7 @@ def refuse_too_much(
     found = needs(config)
     if found["hours"] > hours and not torch.cuda.is_available():
         raise RuntimeError(
-            f"this takes at least {found['hours']:,.0f} hours of one core and {found['gigabytes']:.0f} GB: "
+            f"this takes about {found['hours']:,.0f} hours of one core and {found['gigabytes']:.0f} GB: "
             "it is begun where there is a GPU only; choose the preset laptop, or fewer epochs"
         )
 

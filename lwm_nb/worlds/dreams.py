@@ -111,7 +111,9 @@ def step(
 # %% ../../nbs/7_worlds/03_dreams.ipynb #f5222223
 @patch
 def state(self: DreamVectorEnv) -> dict:  # arrays by name
-    "All that decides what is dreamed from here on, but for the model."
+    "All that decides what is dreamed from here on, but for the model; RuntimeError before `reset`."
+    if self.memory is None:
+        raise RuntimeError("No dream has begun: call reset() before state().")
     memory = {f"memory.{name}": value.cpu().numpy().copy() for name, value in self.memory.items()}
     return memory | {"steps": self.steps.copy(), "generator": self.generator.get_state().numpy()}
 

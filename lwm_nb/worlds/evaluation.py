@@ -155,9 +155,11 @@ def with_actions(
     context: int,  # actions from this row on are replaced, P
     seed: int = 0,  # of the shuffling
 ) -> dict:  # the same episodes with other actions
-    "Take the right actions away."
+    "Take the right actions away; ValueError for another kind, and for a single episode to be shuffled."
     action = batch["action"].clone()
     if kind == "shuffled":
+        if action.shape[1] < 2:
+            raise ValueError("actions of another episode need 2 episodes, there is 1: judge at least 2")
         turn = 1 + numpy_generator(seed, "shuffle").integers(action.shape[1] - 1)
         action[context:] = action[context:].roll(int(turn), 1)
     elif kind == "frozen":

@@ -164,26 +164,24 @@ def advance(
     self: LabyrinthPixelsVectorEnv,
     actions: np.ndarray,  # (N,) whole numbers 0..3
 ) -> tuple:  # views, reward (N,) float32, terminated, truncated (N,) bool, number of episodes that ended
-    "One step without new beginnings, to be followed by `advance` or `reset`; ValueError with noise."
+    "One step without new beginnings, before `advance` or `reset`; ValueError as `step`, or with noise."
     env, all_ = self.env, np.arange(self.num_envs)
     if env.obs_noise:
         raise ValueError(
             f"obs_noise is {env.obs_noise}: only mazes that are seen as they are go on like this."
         )
-    actions, cell = np.asarray(actions), env._track[0]
+    actions, cell = env._checked(actions), env._track[0]
+    if (wrong := (actions < 0) | (actions > 3)).any():
+        at = int(wrong.argmax())
+        raise ValueError(f"actions[{at}] is {actions[at]}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
     cell += env._doors[all_, cell, actions] * (np.array(MOVES) @ (env.size, 1))[actions]
     env._visited[all_, cell] = True
     env._track[1:] = (env.size**2 - env._visited.sum(1), env.steps + 1)
     terminated = env._visited.all(1)
     truncated = (env.steps >= env.max_steps) & ~terminated
     views = bits_to_pixels(env._doors[all_, cell], self.grey)
-    return (
-        views,
-        np.full(self.num_envs, -1, np.float32),
-        terminated,
-        truncated,
-        (terminated | truncated).sum(),
-    )
+    reward = np.full(self.num_envs, -1, np.float32)
+    return views, reward, terminated, truncated, (terminated | truncated).sum()
 
 
 @patch
@@ -243,11 +241,13 @@ def exact_forecast(
     size: int,  # cells along one side of the mazes, 2..4; no braid, no noise
     obs: np.ndarray,  # views (T, B, 24, 24, C) of episodes from their beginnings; the first P are looked at
     action: np.ndarray,  # (T, B) that led to each row; row 0 counts nothing
-    context: int,  # rows that are seen, P, at least 1
+    context: int,  # rows that are seen, P, 1 … T − 1
 ) -> tuple[
     np.ndarray, np.ndarray
 ]:  # mean frames (T − P, B, 24, 24, C); expected squared error (T − P, B), 0..1
     "The best forecast that there is of the rows from P on, and how wrong it will be on average."
+    if not 1 <= context < len(obs):
+        raise ValueError(f"context is {context} of {len(obs)} rows: leave at least one to be forecast")
     posterior, views = Posterior(size), VIEWS if obs.shape[-1] == 3 else GREY_VIEWS
     state, out = posterior.initial(obs.shape[1]), []
     never, table = torch.zeros(obs.shape[1], dtype=torch.bool), views.reshape(16, -1) / 255

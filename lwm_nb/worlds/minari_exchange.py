@@ -219,7 +219,7 @@ def _walk(path, space, start, jpeg):
 # %% ../../nbs/7_worlds/14_minari.ipynb #f79eadbe
 def import_minari(
     source: str | Path,  # folder of a data set, the one that holds data/
-    path: str | Path,  # folder of the recording; one that exists is continued
+    path: str | Path,  # folder of the recording; one that is complete is left as it is
 ) -> Episodes:  # the recording
     "A Minari data set as one of our recordings; what was imported already is left as it is."
     card, space, actions, found = minari_episodes(source)
