@@ -287,7 +287,7 @@ def time_parts(
     training,  # of `noisy_training`
     times: int,  # how often each part is measured
 ) -> dict:  # seconds by name
-    "Median seconds of a step of the environments, of the agent, of an update (a mean), and of what is in it."
+    "Median seconds of each part: a step of the environments, of the agent, an update, and what is in it."
     config, agent, learner, row = training.config, training.agent, training.learner, training.row
     actions, length = np.zeros(config.num_envs, np.int64), config.burn_in + config.unroll + 1
     batch = learner.sample(config.batch_size, length)[::2]

@@ -704,8 +704,7 @@ def step(
         actions, self._words, self._visited, self._track, self.size, self.max_steps, obs, ended, length
     )
     if count < 0:
-        wrong = np.flatnonzero((actions < 0) | (actions > 3))[0]
-        raise ValueError(f"actions[{wrong}] is {actions[wrong]}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
+        self._moves(actions)  # says which one is wrong
     if self.obs_noise:
         _blur(self._everywhere, obs[1], self.obs_noise, self._state)
         obs[0] = obs[1]
@@ -733,6 +732,15 @@ def _checked(self: LabyrinthVectorEnv, actions):
     if not self._begun:
         raise RuntimeError("No episode is under way: call reset() before step().")
     return actions.astype(np.int64, copy=False)
+
+
+@patch
+def _moves(self: LabyrinthVectorEnv, actions):
+    """Checked actions, each of them 0..3: for what uses them before `step` would refuse them."""
+    actions = self._checked(actions)
+    for wrong in np.flatnonzero((actions < 0) | (actions > 3))[:1]:
+        raise ValueError(f"actions[{wrong}] is {actions[wrong]}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
+    return actions
 
 # %% ../../nbs/3_labyrinth/00_env.ipynb #c98dc67d
 ENV_ID = "lwm_nb/Labyrinth-v0"

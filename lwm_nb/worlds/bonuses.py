@@ -50,7 +50,7 @@ class TelevisionLabyrinths(LabyrinthVectorEnv):
 
     def step(self, actions):  # as `LabyrinthVectorEnv`
         "Move everywhere; what an episode saw last may be the television, too."
-        last = cell_after(self, self._checked(actions))
+        last = cell_after(self, self._moves(actions))
         obs, reward, terminated, truncated, info = super().step(actions)
         if "final_obs" in info:
             info["final_obs"] = self._noise(info["final_obs"], np.where(info["_final_obs"], last, -1))
@@ -254,7 +254,7 @@ class PaidLabyrinths(VectorWrapper):
     def step(self, actions):  # as `LabyrinthVectorEnv`
         "Move, and pay for what is found."
         env, here = self.env, np.arange(self.num_envs)
-        cell = divmod(cell_after(env, env._checked(actions)), env.size)
+        cell = divmod(cell_after(env, env._moves(actions)), env.size)
         doors, new = env.passages[here, *cell].copy(), ~env.visited[here, *cell]
         obs, reward, terminated, truncated, info = env.step(actions)
         over = info["_final_obs"]

@@ -170,10 +170,7 @@ def advance(
         raise ValueError(
             f"obs_noise is {env.obs_noise}: only mazes that are seen as they are go on like this."
         )
-    actions, cell = env._checked(actions), env._track[0]
-    if (wrong := (actions < 0) | (actions > 3)).any():
-        at = int(wrong.argmax())
-        raise ValueError(f"actions[{at}] is {actions[at]}: choose 0 LEFT, 1 DOWN, 2 RIGHT or 3 UP.")
+    actions, cell = env._moves(actions), env._track[0]
     cell += env._doors[all_, cell, actions] * (np.array(MOVES) @ (env.size, 1))[actions]
     env._visited[all_, cell] = True
     env._track[1:] = (env.size**2 - env._visited.sum(1), env.steps + 1)
