@@ -158,7 +158,7 @@ class PlainLoop:
         self.seconds[part] += now - self.tick
         self.tick = now
 
-# %% ../nbs/11_command_line/00_bench.ipynb #50f6fbe9
+# %% ../nbs/11_command_line/00_bench.ipynb #0013f535
 @patch
 @torch.no_grad()
 def collect(
@@ -183,7 +183,7 @@ def collect(
         if self.ended[i]:
             self.obs[i], _ = env.reset()
 
-
+# %% ../nbs/11_command_line/00_bench.ipynb #50f6fbe9
 @patch
 def sample(self: PlainLoop) -> list:  # obs, action, reward, ended: each (b+u+1, B, …)
     "Draw sequences from a list of all starts."
@@ -195,7 +195,7 @@ def sample(self: PlainLoop) -> list:  # obs, action, reward, ended: each (b+u+1,
     at = (self.written - filled + chosen[:, 0] + np.arange(length)[:, None]) % len(self.stored["action"])
     return [torch.from_numpy(rows[at, chosen[:, 1]]) for rows in self.stored.values()]
 
-# %% ../nbs/11_command_line/00_bench.ipynb #65d585e0
+# %% ../nbs/11_command_line/00_bench.ipynb #58406b90
 @patch
 def update(self: PlainLoop):
     "One update of the network and of its slow copy."
@@ -215,7 +215,7 @@ def update(self: PlainLoop):
     self.updates += 1
     self.lap("step")
 
-
+# %% ../nbs/11_command_line/00_bench.ipynb #65d585e0
 @patch
 def run(
     self: PlainLoop,

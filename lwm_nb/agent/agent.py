@@ -94,7 +94,7 @@ class Agent:
         self.surprise = torch.zeros(env.num_envs, device=self.device)
         self.intrinsic_reward = torch.zeros(env.num_envs, device=self.device)
 
-# %% ../../nbs/4_agent/06_agent.ipynb #b7bfad9e
+# %% ../../nbs/4_agent/06_agent.ipynb #ba43cde7
 @patch
 @torch.no_grad()
 def perceive(
@@ -115,7 +115,7 @@ def perceive(
     self.hidden = self.net.unroll(*rows, self.hidden, forget=forget)[0]
     return self.net.q(self.hidden)
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #b7bfad9e
 @patch
 def _surprise(self: Agent, seen, action, first, forget):
     before = self.last_obs[None], action[None], self.last_first[None]
@@ -126,7 +126,7 @@ def _surprise(self: Agent, seen, action, first, forget):
     self.last_obs, self.last_first, self.model_hidden = seen, first, states[0]
     return self.intrinsic_reward
 
-# %% ../../nbs/4_agent/06_agent.ipynb #5cdf2876
+# %% ../../nbs/4_agent/06_agent.ipynb #d435cfcd
 @patch
 def act(
     self: Agent,
@@ -138,7 +138,7 @@ def act(
     self.last_action = self.perceive(obs, reward, first).argmax(1).cpu().numpy()
     return self.last_action
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #5cdf2876
 @patch
 def observe(
     self: Agent,
@@ -147,7 +147,7 @@ def observe(
     "Tell the agent what was really done (exploration may have overruled it)."
     self.last_action = np.asarray(actions, np.int64)
 
-# %% ../../nbs/4_agent/06_agent.ipynb #b2974b17
+# %% ../../nbs/4_agent/06_agent.ipynb #0fde944c
 @patch
 def twin(self: Agent) -> Agent:  # shares the networks, has a memory of its own
     "Copy that can be evaluated while the original is in the middle of acting."
@@ -155,13 +155,13 @@ def twin(self: Agent) -> Agent:  # shares the networks, has a memory of its own
     other.norm = copy.copy(self.norm)
     return other
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #f0256dfb
 @patch
 def memory(self: Agent) -> dict:  # tensors by name
     "What the agent remembers of the environments that it is acting in."
     return {name: torch.as_tensor(getattr(self, name)) for name in self.MEMORY}
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #b2974b17
 @patch
 def remember(
     self: Agent,
@@ -172,13 +172,13 @@ def remember(
         setattr(self, name, memory[name].to(self.device))
     self.last_action = memory["last_action"].numpy()
 
-# %% ../../nbs/4_agent/06_agent.ipynb #944d6bf6
+# %% ../../nbs/4_agent/06_agent.ipynb #cd7c5fa9
 @patch
 def parts(self: Agent) -> dict:  # modules by name, None where there is none
     "What has weights."
     return {"net": self.net, "model": self.model, "view": self.view}
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #3d59d4cf
 @patch
 def state(self: Agent) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
     "What a checkpoint holds."
@@ -191,7 +191,7 @@ def state(self: Agent) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
         "num_actions": self.num_actions,
     }
 
-
+# %% ../../nbs/4_agent/06_agent.ipynb #944d6bf6
 @patch
 def load(
     self: Agent,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..foundations.config import config_from_dict
 
-# %% ../../nbs/4_agent/05_config.ipynb #c0589a8c
+# %% ../../nbs/4_agent/05_config.ipynb #28e3fcd6
 POSITIVE = (
     "frames num_envs hidden_size obs_features unroll batch_size learn_every updates lr adam_eps "
     "eps_frames replay stride log_every checkpoint_gb model_lr model_every ri_final reward_scale"
@@ -20,7 +20,7 @@ NOT_NEGATIVE = (
     "burn_in pretrain warmup lr_final grad_clip checkpoint_every n_step priority ri_clamp features"
 ).split()
 
-
+# %% ../../nbs/4_agent/05_config.ipynb #c0589a8c
 def check_config(
     config,  # with the fields of `TrainConfig`
 ):
@@ -177,7 +177,7 @@ class TrainConfig(ReturnConfig):
         "Whether a world model is trained along."
         return self.add_ri or self.official_ri_input
 
-# %% ../../nbs/4_agent/05_config.ipynb #30c865bb
+# %% ../../nbs/4_agent/05_config.ipynb #415d83c5
 PAPER = dict(
     frames=1_000_000, num_envs=8, lam=0.0, burn_in=16, batch_size=32, learn_every=4, updates=1, lr=5e-4,
     lr_final=5e-4, adam_eps=1e-3, eps_start=0.01, eps_most=0.01, replay=100_000, warmup=10_000,
@@ -204,7 +204,7 @@ PRESETS = {
     "sparse": SPARSE,
 }
 
-
+# %% ../../nbs/4_agent/05_config.ipynb #30c865bb
 def make_config(
     preset: str = "default",  # a name of PRESETS
     **changes,  # fields of TrainConfig that differ from the preset

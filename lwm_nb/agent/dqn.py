@@ -13,7 +13,7 @@ from .encoders import FlatEncoder, ObsEncoder
 from .replay import real_rows
 from ..foundations.compiled_gru import check_rows, compiled_gru
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #b40165ae
+# %% ../../nbs/4_agent/02_dqn.ipynb #885c65ab
 def _precise(*tensors):
     """The same in one precision: the finest of theirs, at least float32."""
     dtype = torch.float32
@@ -21,7 +21,7 @@ def _precise(*tensors):
         dtype = torch.promote_types(dtype, x.dtype)
     return [x.to(dtype) for x in tensors]
 
-
+# %% ../../nbs/4_agent/02_dqn.ipynb #b40165ae
 def rescale(
     x: torch.Tensor,  # values in units of reward, any shape
     eps: float = 1e-3,  # slope of the linear part, > 0; it keeps the inverse Lipschitz
@@ -65,7 +65,7 @@ def _forward(gates, hidden, keep, weight, bias, learning):
         hidden = _row_forward(gates[t], hidden, keep[t], weight_t, bias, out[t], *own)
     return out, scratch
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #dc362485
+# %% ../../nbs/4_agent/02_dqn.ipynb #92ff880b
 def _row_backward(d_hidden, r, z, factors, keep, weight, d_gates, d_recurrent):
     """One row of a GRU's gradient: fills the last two, returns the gradient of the state before the row."""
     from_n, from_z, from_r = factors
@@ -76,7 +76,7 @@ def _row_backward(d_hidden, r, z, factors, keep, weight, d_gates, d_recurrent):
     torch.mul(d_hidden, from_z, out=d_recurrent[:, size : 2 * size])
     return torch.addmm(d_hidden * z, d_recurrent, weight).mul_(keep)
 
-
+# %% ../../nbs/4_agent/02_dqn.ipynb #dc362485
 def _backward(d_out, keep, weight, previous, recurrent, activated):
     """Gradients of gates, first state, weight and bias; the weight's is one product over all rows."""
     steps, batch, size = previous.shape
@@ -94,7 +94,7 @@ def _backward(d_out, keep, weight, previous, recurrent, activated):
     d_weight = d_recurrent.flatten(0, 1).t() @ previous.flatten(0, 1)
     return d_gates, d_hidden, d_weight, d_recurrent[..., 2 * size :].sum((0, 1))
 
-# %% ../../nbs/4_agent/02_dqn.ipynb #b46f8226
+# %% ../../nbs/4_agent/02_dqn.ipynb #15c25002
 class _GRUSequence(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gates, hidden, keep, weight, bias, learning):
@@ -108,7 +108,7 @@ class _GRUSequence(torch.autograd.Function):
         d_gates, d_hidden, d_weight, d_bias = _backward(d_out, *ctx.saved_tensors)
         return d_gates, d_hidden, None, d_weight, d_bias, None
 
-
+# %% ../../nbs/4_agent/02_dqn.ipynb #b46f8226
 def gru_sequence(
     gates: torch.Tensor,  # input part of the gates r, z, n: (T, B, 3H)
     hidden: torch.Tensor,  # state before the first row: (B, H)

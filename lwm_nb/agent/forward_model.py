@@ -16,14 +16,14 @@ from torch.nn import functional as F
 
 from .dqn import Memory, _precise
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #c0808ae1
+# %% ../../nbs/4_agent/03_forward_model.ipynb #87faf4d5
 def _widen(prediction, *names):
     """Hold these tensors in one precision, at least float32: sums of logarithms need it."""
     found = _precise(*(getattr(prediction, name) for name in names))
     for name, value in zip(names, found, strict=True):
         object.__setattr__(prediction, name, value)
 
-
+# %% ../../nbs/4_agent/03_forward_model.ipynb #c0808ae1
 @dataclass(frozen=True)
 class Bits:
     "Independent bits (Bernoulli)."
@@ -337,7 +337,7 @@ class ForwardModel(ForwardNetwork):
         hidden = self._after(state, action).masked_fill(first[:, None], 0.0)
         return {"hidden": hidden, "obs": obs.flatten(1).to(hidden.dtype)}, self.head.distribution(hidden)
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #737ec50c
+# %% ../../nbs/4_agent/03_forward_model.ipynb #566ff2e3
 class Imagined(NamedTuple):
     "One row that a world model made up."
 
@@ -345,7 +345,7 @@ class Imagined(NamedTuple):
     reward: torch.Tensor  # reward of the step: (B,) float32
     terminated: torch.Tensor  # the step ended the episode: (B,) bool
 
-
+# %% ../../nbs/4_agent/03_forward_model.ipynb #737ec50c
 @patch
 @torch.no_grad()
 def imagine(
@@ -364,7 +364,7 @@ def imagine(
         ended = Bits(logit[:, None]).sample(generator, temperature)[:, 0] > 0
     return {"hidden": hidden, "obs": obs.flatten(1)}, Imagined(obs, reward, ended)
 
-# %% ../../nbs/4_agent/03_forward_model.ipynb #54b21de6
+# %% ../../nbs/4_agent/03_forward_model.ipynb #9e666638
 @patch
 def loss(
     self: ForwardModel,
@@ -386,7 +386,7 @@ def loss(
         out["loss"] = out["loss"] + out["reward_loss"] + out["end_loss"]
     return out | {"log_prob": log_prob.detach(), "counted": counted}
 
-
+# %% ../../nbs/4_agent/03_forward_model.ipynb #54b21de6
 @patch
 def _outcome_loss(self: ForwardModel, states, batch, step):
     step = torch.cat([torch.zeros_like(step[:1]), step[1:]])  # nothing before row 0

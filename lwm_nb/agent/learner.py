@@ -72,7 +72,7 @@ def sample(
         hidden = torch.zeros(batch_size, sum(agent.states.values()), device=agent.device)
     return batch, hidden[:, :size], hidden[:, size:] if config.uses_model else None
 
-# %% ../../nbs/4_agent/07_learner.ipynb #2867b082
+# %% ../../nbs/4_agent/07_learner.ipynb #23410b94
 @patch
 def update_model(
     self: Learner,
@@ -92,7 +92,7 @@ def update_model(
     self.model_optimiser.step()
     return errors.detach(), counted
 
-
+# %% ../../nbs/4_agent/07_learner.ipynb #2867b082
 @patch
 def intrinsic_reward(
     self: Learner,
@@ -144,7 +144,7 @@ def update(self: Learner) -> dict:  # loss, mean of q, and the world model's err
         torch._foreach_lerp_(list(self.target_net.parameters()), parameters, config.target_tau)
     return {"loss": loss.item(), "q_mean": taken.mean().item(), **log}
 
-# %% ../../nbs/4_agent/07_learner.ipynb #a1e1bdad
+# %% ../../nbs/4_agent/07_learner.ipynb #80381fda
 def judge_again(
     agent: Agent,  # whose world model judges
     replay: SequenceReplay,  # before its ring is full
@@ -167,7 +167,7 @@ def judge_again(
         found.append(errors.cpu().numpy())
     replay.rejudge(np.concatenate(found))
 
-
+# %% ../../nbs/4_agent/07_learner.ipynb #a1e1bdad
 @patch
 def pretrain(
     self: Learner,
@@ -181,7 +181,7 @@ def pretrain(
     if not config.official_fresh_surprise and replay.written <= replay.rows:
         judge_again(agent, replay)
 
-# %% ../../nbs/4_agent/07_learner.ipynb #83da29de
+# %% ../../nbs/4_agent/07_learner.ipynb #b42112f4
 @patch
 def state(self: Learner) -> tuple[dict, dict]:  # tensors by name, JSON-able rest
     "All that changes when learning, except the agent's own networks and the replay."
@@ -193,7 +193,7 @@ def state(self: Learner) -> tuple[dict, dict]:  # tensors by name, JSON-able res
     rng = self.rng.bit_generator.state
     return tensors, {"rng": rng, "model_turn": self.model_turn, "model_error": self.model_error}
 
-
+# %% ../../nbs/4_agent/07_learner.ipynb #83da29de
 @patch
 def load(
     self: Learner,

@@ -98,7 +98,7 @@ class SequenceReplay:
         self.final_obs = {}  # row since the beginning → last observations of its cut episodes (K, …)
         self.hidden = np.zeros((rows // stride, num_envs, self.hidden_size), np.float32)
 
-# %% ../../nbs/4_agent/01_replay.ipynb #c68d1307
+# %% ../../nbs/4_agent/01_replay.ipynb #caeb1789
 @patch
 def _settle(self: SequenceReplay, hidden_size, stack, length, exponent):
     """Check and keep what not every replay has."""
@@ -114,7 +114,7 @@ def _settle(self: SequenceReplay, hidden_size, stack, length, exponent):
     self.stack, self.length, self.exponent, self.largest = stack, length, exponent, 1.0
     self.tree = SumTree(self.rows // self.stride * self.num_envs) if length else None
 
-
+# %% ../../nbs/4_agent/01_replay.ipynb #c68d1307
 @patch
 def __len__(self: SequenceReplay) -> int:
     return min(self.written, self.rows) * self.num_envs
@@ -282,7 +282,7 @@ def sequence_priority(
     sizes = np.where(counted, np.abs(errors), 0.0)
     return 0.9 * sizes.max(0) + 0.1 * sizes.sum(0) / np.maximum(counted.sum(0), 1)
 
-# %% ../../nbs/4_agent/01_replay.ipynb #e097fe44
+# %% ../../nbs/4_agent/01_replay.ipynb #8ad64638
 @patch
 def judge(
     self: SequenceReplay,
@@ -298,13 +298,13 @@ def judge(
     self.tree.set(leaf[there], np.asarray(priority, float)[there] ** self.exponent)
     self.largest = max(self.largest, float(np.max(priority)))
 
-
+# %% ../../nbs/4_agent/01_replay.ipynb #64573744
 @patch
 def priorities(self: SequenceReplay) -> dict:  # arrays by name, to be stored beside the parts
     "All priorities."
     return {"weights": self.tree.weights.copy(), "largest": np.array(self.largest)}
 
-
+# %% ../../nbs/4_agent/01_replay.ipynb #e097fe44
 @patch
 def load_priorities(
     self: SequenceReplay,
@@ -314,13 +314,13 @@ def load_priorities(
     self.tree.set(np.arange(self.tree.size), np.asarray(stored["weights"]))
     self.largest = float(stored["largest"])
 
-# %% ../../nbs/4_agent/01_replay.ipynb #424cad9d
+# %% ../../nbs/4_agent/01_replay.ipynb #55912aec
 @patch(as_prop=True)
 def nbytes(self: SequenceReplay) -> int:
     "Bytes of a full ring, without the last observations of cut episodes."
     return sum(field.nbytes for field in self.fields.values()) + self.hidden.nbytes
 
-
+# %% ../../nbs/4_agent/01_replay.ipynb #424cad9d
 @patch
 def rejudge(
     self: SequenceReplay,
@@ -355,7 +355,7 @@ def new_part(
     self.parts.append(name)
     return name, part
 
-# %% ../../nbs/4_agent/01_replay.ipynb #7477c237
+# %% ../../nbs/4_agent/01_replay.ipynb #2458f873
 @patch
 def load_parts(
     self: SequenceReplay,
@@ -377,7 +377,7 @@ def load_parts(
     self.written = self.saved = at or 0
     self.parts = ordered
 
-
+# %% ../../nbs/4_agent/01_replay.ipynb #7477c237
 @patch
 def _load_part(self: SequenceReplay, part, begin, end):
     rows = np.arange(begin, end)

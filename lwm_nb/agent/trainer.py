@@ -50,13 +50,13 @@ def curve_numbers(
         "eval_unfinished": result.unfinished,
     }
 
-# %% ../../nbs/4_agent/09_trainer.ipynb #aba30f6c
+# %% ../../nbs/4_agent/09_trainer.ipynb #0da9c522
 MODEL_SETTINGS = (
     "model_lr", "pretrain", "model_every", "ri_momentum", "ri_scale", "ri_final", "official_reset_surprise",
     "official_fresh_surprise",
 )  # fmt: skip
 
-
+# %% ../../nbs/4_agent/09_trainer.ipynb #aba30f6c
 def quick_config(
     config: TrainConfig,  # of a run
     updates: int,  # of the Q-network, about
@@ -127,7 +127,7 @@ class AgentTrainer:
 
         return train(config, task.make(config.num_envs), run, at_each_row, log, resume, parts=self.parts)[0]
 
-# %% ../../nbs/4_agent/09_trainer.ipynb #3c4299d6
+# %% ../../nbs/4_agent/09_trainer.ipynb #8e5a7729
 @patch
 def judge(
     self: AgentTrainer,
@@ -145,7 +145,7 @@ def judge(
     run.write_json("evaluation", {"episodes": episodes, "seed": seed, "epsilon": out})
     return out
 
-
+# %% ../../nbs/4_agent/09_trainer.ipynb #25248f03
 @patch
 def results(
     self: AgentTrainer,
@@ -158,7 +158,7 @@ def results(
         for epsilon, found in stored.items()
     ]
 
-
+# %% ../../nbs/4_agent/09_trainer.ipynb #3c4299d6
 @patch
 def load(self: AgentTrainer, run: Run, name: str = "last") -> Agent:
     "The trained agent, a policy."

@@ -321,11 +321,11 @@ class StopWhenAsked:
             self.polled = time.monotonic()
             training.stopping = training.stopping or self.run.stop_requested()
 
-# %% ../../nbs/4_agent/08_training.ipynb #78dc0684
+# %% ../../nbs/4_agent/08_training.ipynb #4a6c7f6d
 COUNTERS = "iteration updates learn_s wall_s cpu_s learnt".split()
 LISTS = "lengths returns surprises".split()
 
-
+# %% ../../nbs/4_agent/08_training.ipynb #78dc0684
 def pack_training(
     training: Training,  # where it stands
 ) -> tuple[dict, dict]:  # tensors and JSON-able rest; without the replay, which is stored in parts

@@ -34,13 +34,13 @@ from ..foundations.seeding import numpy_generator, seed_int
 from ..foundations.tasks import Task, register_trainer
 from ..whitening.losses import LOSSES
 
-# %% ../../nbs/6_atari/03_agent.ipynb #ad35e1a0
+# %% ../../nbs/6_atari/03_agent.ipynb #b06e7906
 SIZES = (
     "model_hidden model_features embedding_size encoder_batch encoder_shift encoder_lr encoder_every"
 ).split()
 SHRUNK = tuple(name for name, loss in LOSSES.items() if "eps" in inspect.signature(loss).parameters)
 
-
+# %% ../../nbs/6_atari/03_agent.ipynb #ad35e1a0
 def check_pixels(
     config,  # with the fields of `PixelConfig`
 ):
@@ -100,11 +100,11 @@ class PixelConfig(TrainConfig):
         check_config(self)
         check_pixels(self)
 
-# %% ../../nbs/6_atari/03_agent.ipynb #2ab04083
+# %% ../../nbs/6_atari/03_agent.ipynb #196bd393
 for _name in ("atari", "atari small"):
     STACKS[f"{_name} features"] = replace(STACKS[_name], units=0)
 
-
+# %% ../../nbs/6_atari/03_agent.ipynb #2ab04083
 class Eyes(nn.Module):
     "Grey pictures (H, W) of uint8 to numbers; an `ObsEncoder`."
 
@@ -205,7 +205,7 @@ class PixelLearner(Learner):
         self.encoder_optimiser.step()
         return loss.item()
 
-# %% ../../nbs/6_atari/03_agent.ipynb #f73453a6
+# %% ../../nbs/6_atari/03_agent.ipynb #f9bc7340
 @patch
 def update(self: PixelLearner) -> dict:  # as `Learner.update`, with the encoder's loss
     "One update of everything that is trained."
@@ -215,7 +215,7 @@ def update(self: PixelLearner) -> dict:  # as `Learner.update`, with the encoder
         log["encoder_loss"] = self.update_encoder()
     return log
 
-
+# %% ../../nbs/6_atari/03_agent.ipynb #3b3ea337
 @patch
 def pretrain(
     self: PixelLearner,
@@ -226,14 +226,14 @@ def pretrain(
         self.update_encoder()
     Learner.pretrain(self, updates)
 
-
+# %% ../../nbs/6_atari/03_agent.ipynb #2b98cf93
 @patch
 def state(self: PixelLearner) -> tuple[dict, dict]:  # as `Learner.state`
     "All that changes when learning, except the agent's own networks and the replay."
     tensors, meta = Learner.state(self)
     return tensors, meta | {"turn": self.turn}
 
-
+# %% ../../nbs/6_atari/03_agent.ipynb #f73453a6
 @patch
 def load(self: PixelLearner, tensors: dict, meta: dict):  # as `Learner.load`
     "Go on learning from there."
@@ -348,12 +348,12 @@ def check_hours(
         )
     print(needs, file=sys.stderr)
 
-# %% ../../nbs/6_atari/03_agent.ipynb #ee938fa4
+# %% ../../nbs/6_atari/03_agent.ipynb #1de0430f
 ENCODER_SETTINGS = tuple(
     name for name in PixelConfig.__annotations__ if name.startswith(("encoder_", "model_"))
 )
 
-
+# %% ../../nbs/6_atari/03_agent.ipynb #ee938fa4
 class PixelAgentTrainer(AgentTrainer):
     "Trains agents that see grey pictures."
 

@@ -159,7 +159,7 @@ class AtariVectorEnv(VectorEnv):
         self.steps, self.last = np.zeros((2, num_envs), np.int64)
         self.seed, self.thrown = None, 0
 
-# %% ../../nbs/6_atari/00_frames.ipynb #115f3dad
+# %% ../../nbs/6_atari/00_frames.ipynb #cb977b01
 @patch
 def look(
     self: AtariVectorEnv,
@@ -171,7 +171,7 @@ def look(
     shrink(self._screens[which], *self._weights, pictures)
     return pictures.reshape(len(which), *shape)
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #115f3dad
 @patch
 def _grab(self: AtariVectorEnv, i, slots):
     """Copy the screen of game i."""
@@ -183,7 +183,7 @@ def _grab(self: AtariVectorEnv, i, slots):
     for slot in slots[1:]:
         self._screens[i, slot] = screen
 
-# %% ../../nbs/6_atari/00_frames.ipynb #79dc3856
+# %% ../../nbs/6_atari/00_frames.ipynb #8c7372a4
 @patch
 def _begin(self: AtariVectorEnv, which):
     """Start these games again."""
@@ -192,7 +192,7 @@ def _begin(self: AtariVectorEnv, which):
         self._grab(i, (0, 1))
     self.steps[which], self.last[which] = 0, 0
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #28d785cb
 @patch
 def reset(
     self: AtariVectorEnv,
@@ -208,7 +208,7 @@ def reset(
     self._begin(range(self.num_envs))
     return self.look(np.arange(self.num_envs)), self._info()
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #79dc3856
 @patch
 def _info(self: AtariVectorEnv):
     return {
@@ -216,7 +216,7 @@ def _info(self: AtariVectorEnv):
         "frame": np.array([game.getEpisodeFrameNumber() for game in self.games]),
     }
 
-# %% ../../nbs/6_atari/00_frames.ipynb #596fd8cf
+# %% ../../nbs/6_atari/00_frames.ipynb #fc696a1c
 @patch
 def _ends(self: AtariVectorEnv, ended, obs):
     """What there is to say of games before they begin again."""
@@ -225,7 +225,7 @@ def _ends(self: AtariVectorEnv, ended, obs):
         final[i], ram[i] = obs[i].copy(), self.games[i].getRAM()
     return {"final_obs": final, "_final_obs": np.isin(np.arange(self.num_envs), ended), "final_ram": ram}
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #890b7c6b
 @patch
 def _checked(self: AtariVectorEnv, actions):
     actions, number = np.asarray(actions), len(self.moves)
@@ -236,7 +236,7 @@ def _checked(self: AtariVectorEnv, actions):
         )
     return actions
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #596fd8cf
 @patch
 def _play(self: AtariVectorEnv, i, action, stuck, executed):
     """Hold an action in game i; its reward and whether the game is over."""
@@ -333,7 +333,7 @@ class FastAtariVectorEnv(VectorEnv):
     def _told(self, info):
         return {"lives": info["lives"], "frame": info["episode_frame_number"]}
 
-# %% ../../nbs/6_atari/00_frames.ipynb #378cf783
+# %% ../../nbs/6_atari/00_frames.ipynb #746eb062
 @patch
 def send(
     self: FastAtariVectorEnv,
@@ -342,7 +342,7 @@ def send(
     "Let the threads begin a step."
     self.inner.send(np.asarray(actions, np.int64))
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #9e09620f
 @patch
 def receive(self: FastAtariVectorEnv) -> tuple:  # as `step`
     "What came of the step that was sent."
@@ -352,7 +352,7 @@ def receive(self: FastAtariVectorEnv) -> tuple:  # as `step`
         told |= {"final_obs": info["final_obs"][:, 0], "_final_obs": terminated | truncated}
     return obs[:, 0].copy(), reward.astype(np.float32), terminated, truncated, told
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #378cf783
 @patch
 def step(
     self: FastAtariVectorEnv,
@@ -362,7 +362,7 @@ def step(
     self.send(actions)
     return self.receive()
 
-# %% ../../nbs/6_atari/00_frames.ipynb #a06daddc
+# %% ../../nbs/6_atari/00_frames.ipynb #dcdc1d90
 @patch
 def state(
     self: AtariVectorEnv,
@@ -383,7 +383,7 @@ def state(
         "dice": np.array([self.seed, self.thrown]),
     }
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #a06daddc
 @patch
 def load_state(
     self: AtariVectorEnv,
@@ -402,14 +402,14 @@ def load_state(
     self.steps[:], self.last[:] = state["steps"], state["last"]
     self.seed, self.thrown = (int(number) for number in state["dice"])
 
-# %% ../../nbs/6_atari/00_frames.ipynb #3cb5bd23
+# %% ../../nbs/6_atari/00_frames.ipynb #dc27edcc
 @patch
 def __getstate__(self: AtariVectorEnv):
     "For copies and pickles: all but the emulators, and where they stand."
     kept = {name: value for name, value in vars(self).items() if name not in ("games", "moves")}
     return copy.deepcopy(kept), self.state() if self.seed is not None else None
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #9a4ab2c4
 @patch
 def __setstate__(self: AtariVectorEnv, state):
     "Emulators of its own, brought to where the others stood."
@@ -420,7 +420,7 @@ def __setstate__(self: AtariVectorEnv, state):
     if stand is not None:
         self.load_state(stand)
 
-
+# %% ../../nbs/6_atari/00_frames.ipynb #3cb5bd23
 @patch
 def __reduce__(self: FastAtariVectorEnv):
     raise TypeError("FastAtariVectorEnv holds emulators that nobody can copy: AtariVectorEnv can be copied")

@@ -45,7 +45,7 @@ def result_row(
         "episodes": len(values),
     }
 
-# %% ../../nbs/11_command_line/01_answers.ipynb #3b1b7ad2
+# %% ../../nbs/11_command_line/01_answers.ipynb #38ea16b0
 SYMBOLS = {"epsilon": "ε"}
 SHOWN = "mean low high median unfinished".split()
 
@@ -57,7 +57,7 @@ def _number(value, form=".6g"):
 def _score(value):
     return "" if value is None or value != value else score_text(value)
 
-
+# %% ../../nbs/11_command_line/01_answers.ipynb #3b1b7ad2
 def table_text(
     rows: Sequence[dict],  # as `result_row` makes them
 ) -> str:  # one line a row below a line of names
@@ -87,12 +87,12 @@ def study_text(
         shown.append(known | {"seeds": row["seeds"] or None, "cpu_min": cost})
     return table_text(shown)
 
-# %% ../../nbs/11_command_line/01_answers.ipynb #0b58dc0d
+# %% ../../nbs/11_command_line/01_answers.ipynb #7fb66199
 Flag = Annotated[bool, FlagCreatePairsOff]
 RUNS = Path("runs")
 HELD_OUT = 1_000_003
 
-
+# %% ../../nbs/11_command_line/01_answers.ipynb #0b58dc0d
 class UsageError(Exception):
     "Flags that do not make sense together."
 

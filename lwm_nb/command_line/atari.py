@@ -161,7 +161,7 @@ class AtariEmbeddings:
         "What an interrupt leaves."
         return "Stopped. Nothing was written."
 
-# %% ../../nbs/11_command_line/05_atari.ipynb #64527767
+# %% ../../nbs/11_command_line/05_atari.ipynb #518167b6
 @patch
 def run(self: AtariEmbeddings) -> tuple[dict, str]:  # for a program, for a person
     "Learn, play, draw; raises as `player` and `make_view`."
@@ -194,7 +194,7 @@ def run(self: AtariEmbeddings) -> tuple[dict, str]:  # for a program, for a pers
     result = {"game": task.label, "method": name, "frames": len(table), "views": list(vectors)}
     return result | {"files": files}, "\n".join(said + [f"{kind}: {path}" for kind, path in files.items()])
 
-
+# %% ../../nbs/11_command_line/05_atari.ipynb #64527767
 @dataclass(frozen=True)
 class Atari(Group):
     "What Atari games have besides: films of play, and pictures of embeddings."

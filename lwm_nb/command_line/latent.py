@@ -133,13 +133,13 @@ class LatentTrain:
         task = latent_task(self.game, self.settings)
         return task, config, self.out or default_folder(task, "latent", self.seed, self.preset)
 
-# %% ../../nbs/11_command_line/06_latent.ipynb #d1e9c70c
+# %% ../../nbs/11_command_line/06_latent.ipynb #873ed185
 @patch
 def run(self: LatentTrain) -> tuple[dict, str]:  # for a program, for a person
     "Train and judge; raises as `train_run`."
     return train_and_judge(self, "latent", lambda run: latent_rows(judge_run(run)), latent_text)
 
-
+# %% ../../nbs/11_command_line/06_latent.ipynb #d1e9c70c
 @patch
 def stopped(self: LatentTrain) -> str:  # one line
     "What an interrupt leaves."
@@ -207,7 +207,7 @@ class ControllerTrain:
         method = find_trainer("controller").method(task, config).replace(" ", "-").replace("τ-", "")
         return task, config, self.out or Path(f"{self.world}-{method}-s{self.seed}")
 
-# %% ../../nbs/11_command_line/06_latent.ipynb #78fdb29b
+# %% ../../nbs/11_command_line/06_latent.ipynb #0c7e55d7
 @patch
 def run(self: ControllerTrain) -> tuple[dict, str]:  # for a program, for a person
     "Train and judge; raises as `train_run`."
@@ -215,7 +215,7 @@ def run(self: ControllerTrain) -> tuple[dict, str]:  # for a program, for a pers
     judged = lambda run: policy_rows(judge_run(run, episodes=self.episodes))
     return train_and_judge(self, "controller", judged, policies_text)
 
-
+# %% ../../nbs/11_command_line/06_latent.ipynb #78fdb29b
 @patch
 def stopped(self: ControllerTrain) -> str:  # one line
     "What an interrupt leaves."

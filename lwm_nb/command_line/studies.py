@@ -116,13 +116,13 @@ def write_report(
     write_atomic(out, page.encode())
     return None
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #5d20c43f
+# %% ../../nbs/11_command_line/03_studies.ipynb #214862af
 QUICK = dict(
     frames=120_000, num_envs=64, warmup=10_000, replay=60_000, eps_frames=40_000, updates=4, log_every=20_000,
     pretrain=50,
 )  # fmt: skip
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #5d20c43f
 def check_study(
     jobs: list,  # of `make_jobs`
 ):
@@ -202,7 +202,7 @@ class Reproduce:
         "What an interrupt leaves."
         return f"Stopped. The same command continues with what is in {self.folder}."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #0f41c8f1
+# %% ../../nbs/11_command_line/03_studies.ipynb #1bcdbe61
 @patch
 def run(self: Reproduce) -> tuple[dict, str]:  # for a program, for a person
     "Do what is still to be done; raises ValueError for wrong settings and RuntimeError for failed runs."
@@ -225,7 +225,7 @@ def run(self: Reproduce) -> tuple[dict, str]:  # for a program, for a person
     result = {"run": root, "quick": self.quick, "minutes": minutes, "table": rows, **written}
     return result, self.text(rows, written["files"], minutes)
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #0f41c8f1
 @patch
 def text(
     self: Reproduce,
@@ -448,7 +448,7 @@ class Encoders(Group):
         Annotated[EncodersTrain, subcommand("train")] | Annotated[EncodersAggregate, subcommand("aggregate")]
     )
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #card0001
+# %% ../../nbs/11_command_line/03_studies.ipynb #d2c66f92
 def check_page(
     path: Path,  # of a card that shall be written
 ):
@@ -460,7 +460,7 @@ def check_page(
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}: make it, or choose another --out")
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #card0001
 def _counted(outcomes):
     if sys.stderr.isatty():
         say(f"{len(outcomes)} short runs done")
@@ -501,13 +501,13 @@ class Card:
         "What an interrupt leaves."
         return "Stopped. No page was written."
 
-# %% ../../nbs/11_command_line/03_studies.ipynb #7a5548ad
+# %% ../../nbs/11_command_line/03_studies.ipynb #ba35c566
 CANNOT = (
     "This shows whether the program still computes what it did in short trainings; it cannot show that the "
     "card's table comes out: run the commands on the page for that."
 )
 
-
+# %% ../../nbs/11_command_line/03_studies.ipynb #7a5548ad
 def verdict_text(
     found: pd.DataFrame,  # of `verify_card`
     other: list[str],  # of `differences`: versions and machine that are not the card's

@@ -69,7 +69,7 @@ class TokensTrain:
         task.make(1)
         return task, config, self.out or default_folder(task, "tokens", self.seed, self.preset)
 
-# %% ../../nbs/11_command_line/07_tokens.ipynb #aa4fc3c9
+# %% ../../nbs/11_command_line/07_tokens.ipynb #5171defb
 @patch
 def run(self: TokensTrain) -> tuple[dict, str]:  # for a program, for a person
     "Train and judge; raises as `train_run`, RuntimeError for what this machine cannot do."
@@ -77,7 +77,7 @@ def run(self: TokensTrain) -> tuple[dict, str]:  # for a program, for a person
     refuse_too_much(self.parts()[1])
     return train_and_judge(self, "tokens", lambda run: judged_rows(run, self.episodes), table_text)
 
-
+# %% ../../nbs/11_command_line/07_tokens.ipynb #aa4fc3c9
 @patch
 def stopped(self: TokensTrain) -> str:  # one line
     "What an interrupt leaves."

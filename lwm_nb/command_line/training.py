@@ -338,7 +338,7 @@ def eval_command(
     made.task = task
     return made
 
-# %% ../../nbs/11_command_line/02_training.ipynb #908a0b15
+# %% ../../nbs/11_command_line/02_training.ipynb #599ba8d9
 class _OraclesCommand:
     "What `lwm-nb oracles` does; the flags of the task are added by `oracles_command`."
 
@@ -365,7 +365,7 @@ class _OraclesCommand:
         "What an interrupt leaves."
         return "Stopped."
 
-
+# %% ../../nbs/11_command_line/02_training.ipynb #908a0b15
 def oracles_command(
     task: type,  # dataclass of a task with `oracles`
 ) -> type:  # dataclass with `run` and `stopped`

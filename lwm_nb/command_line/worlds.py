@@ -217,7 +217,7 @@ def over_seeds(
             out.append({"forecast": forecast, "measure": measure, "steps": steps, **row, "seeds": 0})
     return out
 
-# %% ../../nbs/11_command_line/04_worlds.ipynb #98987295
+# %% ../../nbs/11_command_line/04_worlds.ipynb #f1ab58ad
 def worlds_figure(
     root: Path,  # folder of the study
     jobs: list,  # its runs
@@ -251,7 +251,7 @@ def worlds_figure(
     fig.tight_layout()
     return fig
 
-
+# %% ../../nbs/11_command_line/04_worlds.ipynb #98987295
 LINES = ("--", ":", "-.", (0, (1, 4)))
 
 

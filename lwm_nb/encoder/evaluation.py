@@ -15,7 +15,7 @@ import torch
 from ..foundations.plotting import INK
 from ..whitening.collapse import collapse_report
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #f9030312
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #a5232cf5
 def _embeddings(x, *labels):
     """In float64, scaled where squares would be out of range; ValueError for what cannot be judged."""
     if x.ndim != 2 or not x.numel():
@@ -31,7 +31,7 @@ def _embeddings(x, *labels):
     exponent = np.frexp(x.abs().max().item())[1]
     return x if abs(exponent) < 200 else x / 2.0 ** max(float(exponent), -1000.0)
 
-
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #f9030312
 def heat_map(
     x: torch.Tensor,  # (n, d) embeddings
     labels: torch.Tensor,  # (n,) int64 classes 0..K-1
@@ -84,7 +84,7 @@ def plot_heat_map(
     ax.set(xlabel="class", ylabel="class")
     return ax
 
-# %% ../../nbs/2_encoder/02_evaluation.ipynb #60f013c8
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #e11874aa
 def _centred(x, held):
     """In float64 and about the training images' mean: a collapsed embedding drowns in float32 distances."""
     if x.shape[1:] != held.shape[1:]:
@@ -94,7 +94,7 @@ def _centred(x, held):
     mean = x.mean(0)
     return (x - mean).numpy(), (held - mean).numpy()
 
-
+# %% ../../nbs/2_encoder/02_evaluation.ipynb #60f013c8
 def neighbour_accuracy(
     x: torch.Tensor,  # (n, d) embeddings of training images
     labels: torch.Tensor,  # (n,) their classes

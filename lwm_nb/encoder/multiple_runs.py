@@ -27,7 +27,7 @@ from ..foundations.studies import Job, is_done, method_row, run_all
 from ..foundations.tasks import Result, find_trainer, other_settings, settings_of
 from ..whitening.losses import LOSS_COLOURS, LOSS_NAMES
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #5341352f
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #b7d44265
 def _methods(losses, config):
     if isinstance(losses, Mapping):
         return dict(losses)
@@ -35,7 +35,7 @@ def _methods(losses, config):
         losses = [losses]
     return {LOSS_NAMES.get(name, name): replace(config, loss=name) for name in losses}
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #5341352f
 def encoder_jobs(
     methods: Mapping[str, EncoderConfig],  # settings by name
     runs: int,  # of each, with seeds 0, 1, ...
@@ -55,12 +55,12 @@ def encoder_jobs(
         for name, config in methods.items()
     ]
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #17116c4e
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #6ae0f45c
 def _stored_method(stored):
     """Settings of a method; version 0.3.0 kept the images among them."""
     return config_from_dict(EncoderConfig, {k: v for k, v in stored.items() if k != "images"})
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #7aecd217
 def _read_study(out):
     """Task, methods and number of runs of a study."""
     file = Path(out) / "study.json"
@@ -77,7 +77,7 @@ def _read_study(out):
             f"{file} is damaged ({error}): remove it, then train into the folder again"
         ) from None
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #17116c4e
 def _write_study(out, task, methods, runs):
     """Note what the study is made of; ValueError when images or a method have other settings there."""
     known = _read_study(out) if (out / "study.json").exists() else (task, {}, 0)
@@ -120,7 +120,7 @@ def train_encoders(
         rows.append(row | {"seconds": round(outcome.seconds, 2)})
     return pd.DataFrame(rows, columns=["run", "method", "seed", "result", "error", "seconds"])
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #050e689e
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #f736c8b2
 MEASURES = ("ratio", "ratio_white", "knn", "probe", "effective_rank", "rankme")
 
 
@@ -140,7 +140,7 @@ def _read_one(job):
     except (ValueError, KeyError) as error:
         return None, row | {"status": "damaged", "error": str(error)}
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #050e689e
 def read_study(
     out: str | Path,  # folder of the study
 ) -> tuple[list[dict], pd.DataFrame]:  # runs that are done; those that are missing, with the reason
@@ -151,7 +151,7 @@ def read_study(
     columns = ["run", "method", "seed", "status", "error"]
     return [found for found, _ in read if found is not None], pd.DataFrame(missing, columns=columns)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #09146c43
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #935a4d9f
 def _summary(found):
     rows = []
     for method in dict.fromkeys(r["method"] for r in found):
@@ -166,7 +166,7 @@ def _summary(found):
             rows.append(line | {"std": values.std(ddof=1) if len(values) > 1 else np.nan})
     return pd.DataFrame(rows)
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #8235670d
 def _curves(found):
     rows = pd.concat([r["metrics"].assign(method=r["method"]) for r in found])
     columns = ["loss", "rankme", "effective_rank", "spread", "ms_per_update"]
@@ -174,7 +174,7 @@ def _curves(found):
     table = grouped.mean().add_suffix("_mean").join(grouped.std().add_suffix("_std"))
     return table.join(grouped.size().rename("runs")).reset_index()
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #09146c43
 def _heat(found):
     rows = []
     for method in dict.fromkeys(r["method"] for r in found):
@@ -194,14 +194,14 @@ def _heat(found):
 def _std(values):
     return values.std(0, ddof=1) if len(values) > 1 else np.full(values.shape[1:], np.nan)
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #7f5538a4
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #1e867ab4
 def _colours(methods):
     """Losses have their colours; other methods get those of the fall-back palette that are left, in order."""
     own = {LOSS_NAMES[key]: colour for key, colour in LOSS_COLOURS.items()}
     left = itertools.cycle([colour for colour in FALLBACK if colour not in own.values()])
     return {method: own.get(method) or next(left) for method in methods}
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #7f5538a4
 def _draw_curves(curves):
     panels = {"loss": "loss (own units)", "rankme": "RankMe", "effective_rank": "effective rank"}
     fig, axes = plt.subplots(1, 3, figsize=(9.6, 3.1))
@@ -273,14 +273,14 @@ def _draw_maps(maps, found):
             plot_map(maps[r["method"], r["seed"]], r["labels"], r["classes"], title, ax)
     return fig
 
-# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #4810aab7
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #0fedc309
 def _save(fig, path):
     picture = io.BytesIO()
     fig.savefig(picture, format="png", dpi=100)
     plt.close(fig)
     write_atomic(path, picture.getvalue())
 
-
+# %% ../../nbs/2_encoder/04_multiple_runs.ipynb #4810aab7
 def _tables(found, missing, chosen):
     """All tables by name; chosen holds the t-SNE points of some runs."""
     labels = {(r["method"], r["seed"]): r["labels"].tolist() for r in found}

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..foundations.seeding import seed_int
 
-# %% ../../nbs/2_encoder/01_networks.ipynb #3efa7271
+# %% ../../nbs/2_encoder/01_networks.ipynb #ba0d0899
 @dataclass(frozen=True)
 class Stack:
     "What an encoder is made of, whatever the size of the image."
@@ -24,14 +24,14 @@ class Stack:
     times_channels: bool = False
     """Channels are counted for one channel of the image and multiplied with theirs"""
 
-
+# %% ../../nbs/2_encoder/01_networks.ipynb #3efa7271
 STACKS = {
     "small": Stack(((32, 3, 1), (64, 3, 2))),
     "rolim": Stack(((16, 8, 4), (512, 4, 2)), times_channels=True),
     "atari": Stack(((32, 8, 4), (64, 4, 2), (64, 3, 1)), units=512),
 }
 
-# %% ../../nbs/2_encoder/01_networks.ipynb #3564c156
+# %% ../../nbs/2_encoder/01_networks.ipynb #e4dc6854
 def feature_sizes(
     stack: Stack,  # what the encoder is made of
     shape: Sequence[int],  # channels, height, width of the image
@@ -50,7 +50,7 @@ def feature_sizes(
         sizes.append((out * (shape[0] if stack.times_channels else 1), height, width))
     return sizes
 
-
+# %% ../../nbs/2_encoder/01_networks.ipynb #3564c156
 def _least(stack):
     size = 1
     for _, kernel, stride in reversed(stack.convolutions):

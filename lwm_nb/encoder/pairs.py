@@ -119,7 +119,7 @@ def class_index(
         raise ValueError(f"class {poor} has less than 2 images, which make no pair: leave it out")
     return ClassIndex(labels.argsort(stable=True), count.cumsum(0) - count, count)
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #e9aa5a5e
+# %% ../../nbs/2_encoder/00_pairs.ipynb #37168bd0
 def _two_of(index, classes, generator):
     count = index.count[classes]
     draws = torch.rand(2, *classes.shape, generator=generator, dtype=torch.float64)
@@ -128,7 +128,7 @@ def _two_of(index, classes, generator):
     other += other >= one
     return index.order[index.start[classes] + torch.stack([one, other])]
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #122d3170
 def same_class_pairs(
     index: ClassIndex,  # of the images
     n: int,  # how many pairs, 1 or more
@@ -149,7 +149,7 @@ def pair_batches(
     classes = torch.randint(len(index.count), (batches, n), generator=generator)
     return _two_of(index, classes, generator).transpose(0, 1)
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #e9aa5a5e
 def _check_counts(batches, n):
     if batches < 1 or n < 1:
         raise ValueError(f"{batches} batches of {n} pairs: choose at least 1 of each")
@@ -192,7 +192,7 @@ def temporal_pairs(
     earlier = torch.searchsorted(upto, draw, right=True)
     return torch.stack([earlier, upto[earlier] - draw + earlier])
 
-# %% ../../nbs/2_encoder/00_pairs.ipynb #e548b5af
+# %% ../../nbs/2_encoder/00_pairs.ipynb #0dd653bc
 @dataclass(frozen=True)
 class Archive:
     "A file on the web, and how to know that it is the right one."
@@ -202,7 +202,7 @@ class Archive:
     md5: str
     """Checksum of its content, 32 hexadecimal digits."""
 
-
+# %% ../../nbs/2_encoder/00_pairs.ipynb #e548b5af
 CIFAR10 = Archive(
     "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
 )

@@ -67,7 +67,7 @@ class ImageTask:
         "The images; raises as `load_images`."
         return load_images(self.images)
 
-# %% ../../nbs/2_encoder/03_training.ipynb #19e6fea9
+# %% ../../nbs/2_encoder/03_training.ipynb #1f65bb80
 def _check_choices(config):
     for name, known in (("loss", LOSSES), ("network", STACKS)):
         if getattr(config, name) not in known:
@@ -75,7 +75,7 @@ def _check_choices(config):
     if config.pairs not in ("class", "correlated", "strangers"):
         raise ValueError(f"pairs is {config.pairs!r}: choose class, correlated or strangers")
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #8a609ae4
 def _check_numbers(config):
     for name in ("embedding_size", "updates", "batch_size", "log_every"):
         if getattr(config, name) < 1:
@@ -93,7 +93,7 @@ def _check_numbers(config):
     if config.eps >= 1 and not config.absolute:
         raise ValueError(f"eps is {config.eps}: a share of the trace is below 1; or set absolute")
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #19e6fea9
 def _check_samples(config):
     """ValueError for a batch that is too small to be whitened."""
     samples = {"w_mse": 2, "dw_mse": 1, "w_mse_icml": 1}.get(config.loss, 0) * config.batch_size
@@ -140,7 +140,7 @@ class EncoderConfig:
             check(self)
         check_seed(self.seed)
 
-# %% ../../nbs/2_encoder/03_training.ipynb #4fbb43cb
+# %% ../../nbs/2_encoder/03_training.ipynb #b2b9b3a4
 def make_loss(
     config: EncoderConfig,  # settings
 ) -> Callable:  # (x0 (n, d), x1 (n, d), step) → scalar
@@ -150,7 +150,7 @@ def make_loss(
         loss = partial(loss, eps=config.eps, absolute=config.absolute)
     return partial(_sigreg_at if config.loss == "sigreg" else _at_any, loss)
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #4fbb43cb
 def _sigreg_at(loss, x0, x1, step):
     return loss(x0, x1, directions=64, seed=step)
 
@@ -158,7 +158,7 @@ def _sigreg_at(loss, x0, x1, step):
 def _at_any(loss, x0, x1, step):
     return loss(x0, x1)
 
-# %% ../../nbs/2_encoder/03_training.ipynb #0a1befc4
+# %% ../../nbs/2_encoder/03_training.ipynb #015a37a7
 def _make_sampler(config, data):
     labels = data.labels
     if config.pairs == "strangers":
@@ -167,7 +167,7 @@ def _make_sampler(config, data):
     draw = correlated_batches if config.pairs == "correlated" else pair_batches
     return partial(_one_batch, draw, index, config.batch_size)
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #0a1befc4
 def _one_batch(draw, index, size, generator):
     return draw(index, 1, size, generator)[0]
 
@@ -200,7 +200,7 @@ class EncoderLearner:
         self.done += 1
         return value.item()
 
-# %% ../../nbs/2_encoder/03_training.ipynb #a3f5635b
+# %% ../../nbs/2_encoder/03_training.ipynb #cef5d877
 def pack_learner(
     learner: EncoderLearner,  # after any number of updates
 ) -> dict[str, torch.Tensor]:  # by name
@@ -220,7 +220,7 @@ def unpack_learner(
     learner.generator.set_state(tensors["generator"])
     learner.done = done
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #a3f5635b
 def _net(learner):
     return {f"net.{k}": v for k, v in learner.encoder.state_dict().items()}
 
@@ -276,7 +276,7 @@ class EncoderRows:
             self.log(row)
         return row
 
-# %% ../../nbs/2_encoder/03_training.ipynb #2c189a0a
+# %% ../../nbs/2_encoder/03_training.ipynb #6fa23345
 def _check_begin(run, resume):
     if resume and run is None:
         raise ValueError("resume needs a run: give the one that was begun")
@@ -285,7 +285,7 @@ def _check_begin(run, resume):
     if run and resume and run.checkpoints() and not run.states():
         raise ValueError(f"{run.path} has finished: its rows and weights stay; train in another folder")
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #3b633246
 def _restore(run, config, learner, rows):
     """Put a training back to its newest state, if there is one."""
     check_same_settings(run, config, EncoderTrainer.same_result)
@@ -297,19 +297,19 @@ def _restore(run, config, learner, rows):
     rows.losses, rows.rows = meta["losses"], run.metrics().to_dict("records")
     rows.continue_from(meta["spent"])
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #2c189a0a
 def _save(run, config, learner, rows):
     meta = {"done": learner.done, "losses": rows.losses, "spent": rows.clock()}
     run.save_state(pack_learner(learner), meta | {"settings": settings_of(config)})
 
-# %% ../../nbs/2_encoder/03_training.ipynb #e183e68b
+# %% ../../nbs/2_encoder/03_training.ipynb #a507fd1d
 def _is_due(config, done, stopped):
     """Whether a state is to be stored: now and then, and when training stops before its end."""
     if not config.checkpoint_every or done >= config.updates:
         return False
     return stopped or done % config.checkpoint_every == 0
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #e183e68b
 def _turn(config, learner, rows, run):
     """One update, timed; FloatingPointError when the loss is not finite."""
     tick = time.perf_counter()
@@ -378,7 +378,7 @@ def load_encoder(
     encoder.load_state_dict(_weights(tensors))
     return encoder
 
-# %% ../../nbs/2_encoder/03_training.ipynb #63b6411d
+# %% ../../nbs/2_encoder/03_training.ipynb #7c87728f
 def _judge(run, task):
     """Measure the embeddings of held-out images and store them."""
     (train, held), encoder = task.load(), load_encoder(run)
@@ -388,7 +388,7 @@ def _judge(run, task):
     found = judge(x, train.labels, y, held.labels)
     run.write_json("evaluation", {"measures": found, "heat": heat_map(y, held.labels)})
 
-
+# %% ../../nbs/2_encoder/03_training.ipynb #63b6411d
 def _results(run):
     measures = run.read_json("evaluation")["measures"]
     return [Result({"measure": k}, np.array([np.nan if v is None else v])) for k, v in measures.items()]

@@ -49,7 +49,7 @@ from .sweep import make_settings
 # %% ../../nbs/0_foundations/14_card.ipynb #635a171a
 from .tasks import Result, find_task, find_trainer, settings_of, usual_trainer
 
-# %% ../../nbs/0_foundations/14_card.ipynb #b1cabbf4
+# %% ../../nbs/0_foundations/14_card.ipynb #b5fd18cf
 def _usable(folder):
     """A run that a card can hold; ValueError that says why it cannot."""
     run = Run.load(folder)
@@ -59,7 +59,7 @@ def _usable(folder):
         raise ValueError(f"{folder} is {run.status} and not judged: finish it with {command}")
     return run
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #b1cabbf4
 def find_runs(
     paths: Sequence[str | Path],  # run folders, or folders that hold some
 ) -> tuple[list[Run], list[str]]:  # finished runs, and what was left out with the reason
@@ -84,19 +84,19 @@ def find_runs(
         raise ValueError(f"no finished run in {', '.join(map(str, paths))}: train first{why}")
     return list(found.values()), left_out
 
-# %% ../../nbs/0_foundations/14_card.ipynb #ca8399ed
+# %% ../../nbs/0_foundations/14_card.ipynb #b8829b67
 def _from_stored(run):
     """Trainer, task and settings of a run on a card."""
     trainer, stored = find_trainer(run["kind"]), dict(run["task"])
     task = config_from_dict(find_task(stored.pop("name")), stored)
     return trainer, task, config_from_dict(trainer.config, run["settings"])
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #fd8faaca
 def _changed(ours, theirs):
     ours, theirs = settings_of(ours), settings_of(theirs)
     return {name: value for name, value in ours.items() if value != theirs[name]}
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #ca8399ed
 def rerun_command(
     run: dict,  # a run of a card
 ) -> str:  # one line for a shell
@@ -118,7 +118,7 @@ def rerun_command(
         words += ["--episodes", str(run["evaluation"]["episodes"])]
     return shlex.join([*words, "--out", f"runs/{run['name']}"])
 
-# %% ../../nbs/0_foundations/14_card.ipynb #eba17d02
+# %% ../../nbs/0_foundations/14_card.ipynb #6c918c0b
 def _results(run):
     """Results of a run on a card, by setting."""
     out = {}
@@ -127,14 +127,14 @@ def _results(run):
         out[tuple(stored["setting"].items())] = Result(stored["setting"], values, stored["finished"])
     return out
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #6beb3c04
 def _sorted(rows):
     """Lines of one setting together, larger settings first; then the worse of a card's numbers."""
     before = ("method", "mean", "low", "high", "median", "unfinished", "seeds", "episodes", "cpu_min")
     keys = [k for k in (rows[0] if rows else {}) if k not in before]
     return sorted(rows, key=lambda row: [-row[k] if not isinstance(row[k], str) else 0 for k in keys])
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #eba17d02
 def card_rows(
     runs: list[dict],  # runs of a card
 ) -> list[dict]:  # one row a method and setting, as `study_rows`
@@ -148,7 +148,7 @@ def card_rows(
             rows.append(plain(method_row(method, [r[setting] for r in results], minutes)))
     return _sorted(rows)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #2d88cc1c
+# %% ../../nbs/0_foundations/14_card.ipynb #85a3bab4
 CARD_FORMAT = 2
 
 
@@ -169,7 +169,7 @@ def _entry(run):
     }
     return plain(entry | {"command": rerun_command(entry)})
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #2d88cc1c
 def _differences(run, other):
     return differing(*(result_settings(*_from_stored(r), effective=True) for r in (run, other)))
 
@@ -204,7 +204,7 @@ def _check_alike(runs):
                 f"{run['settings']['seed']}: leave one out"
             )
 
-# %% ../../nbs/0_foundations/14_card.ipynb #50180124
+# %% ../../nbs/0_foundations/14_card.ipynb #e6357794
 def _oracles(task, runs):
     """Lines of the reference policies, judged as the runs were; none where there is no ε."""
     epsilons = [dict(setting).get("epsilon") for setting in _results(runs[0])]
@@ -215,7 +215,7 @@ def _oracles(task, runs):
     rows = oracle_rows(task, names, judged.get("episodes", 1_024), epsilons, judged.get("seed", 1_000_003))
     return rows.to_dict("records")
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #50180124
 def make_card(
     paths: Sequence[str | Path],  # run folders, or a study folder that holds some
 ) -> dict:  # JSON-able; without a check, see `add_check`
@@ -256,7 +256,7 @@ def rerun_interval(
     ends = x.mean(), x.mean() - half, x.mean() + half
     return tuple(math.exp(v) if log else float(v) for v in ends)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #69e28edc
+# %% ../../nbs/0_foundations/14_card.ipynb #dd5ede3c
 QUICK_UPDATES = 1_600
 
 
@@ -265,7 +265,7 @@ def _setting_text(setting):
     value = lambda v: v if isinstance(v, str) else f"{v:g}"
     return "".join(f", {said.get(k, k)} = {value(v)}" for k, v in setting.items())
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #9c0513c9
 def _weights(run):
     """Fingerprint of what was trained."""
     digest = hashlib.sha256()
@@ -273,7 +273,7 @@ def _weights(run):
         digest.update(name.encode() + value.numpy().tobytes())
     return digest.hexdigest()
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #69e28edc
 def _quick_run(job):
     """Figures of one short run, and a fingerprint of its weights."""
     run = train_run(job.path, job.task, job.trainer, job.config, job.method)
@@ -369,7 +369,7 @@ def add_check(
     check["figures"] = check_figures(check)
     return plain(card | {"check": check})
 
-# %% ../../nbs/0_foundations/14_card.ipynb #83bc59c4
+# %% ../../nbs/0_foundations/14_card.ipynb #ae8f81ed
 def _text(value):
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -377,7 +377,7 @@ def _text(value):
         return f"{value:.6g}"
     return "not known" if value is None else str(value)
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #7bca53d0
 def _table(head, rows, kinds=()):
     """A table for the template: texts, and a class for each row."""
     kinds = kinds or [""] * len(rows)
@@ -388,7 +388,7 @@ def _table(head, rows, kinds=()):
 def _number(value, form):
     return "not known" if value is None else f"{value:{form}}"
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #83bc59c4
 def _score(value):
     return "not known" if value is None else score_text(value)
 
@@ -408,7 +408,7 @@ def _result_table(card, metric):
     ]
     return _table(head, cells, ["" if row["seeds"] else "oracle" for row in rows])
 
-# %% ../../nbs/0_foundations/14_card.ipynb #8ea2b431
+# %% ../../nbs/0_foundations/14_card.ipynb #17e6bdaf
 def _settings_table(card):
     """Settings that differ from those of a preset, the others in one line, and the preset's name."""
     trainer, task, _ = _from_stored(card["runs"][0])
@@ -424,7 +424,7 @@ def _settings_table(card):
     same = ", ".join(f"{n} {_text(theirs[n])}" for n in names if n not in other)
     return _table(["setting", *own, f"preset {preset}"], rows), same, preset
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #8ea2b431
 def _cost_table(runs, counter):
     rows = []
     for run in runs:
@@ -438,7 +438,7 @@ def _cost_table(runs, counter):
     head = f"run,method,seed,{counter},wall minutes,CPU minutes,started (UTC),git revision"
     return _table(head.split(","), rows)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #0e8bb270
+# %% ../../nbs/0_foundations/14_card.ipynb #8dd5c387
 def _machine_rows(environments):
     """One row a property; several values where runs differ."""
     left_out = ("packages", "started", "wall_s", "cpu_s", "git_revision")
@@ -452,7 +452,7 @@ def _machine_rows(environments):
         [n.replace("_", " "), "; ".join(dict.fromkeys(_text(e[n]) for e in flat if n in e))] for n in names
     ]
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #0e8bb270
 def _machine_table(card):
     rows, head = _machine_rows([run["environment"] for run in card["runs"]]), ["", "of the runs"]
     if card["check"]:
@@ -484,7 +484,7 @@ def card_figure(
         learning_curves(curves, levels, xlabel=AXES.get(counter, counter), ylabel=label, ax=ax, logy=positive)
     return fig
 
-# %% ../../nbs/0_foundations/14_card.ipynb #f8beb250
+# %% ../../nbs/0_foundations/14_card.ipynb #d592f037
 NO_DIGEST = "0" * 64
 
 
@@ -494,7 +494,7 @@ def _template(name):
     env.policies["json.dumps_kwargs"] = {"ensure_ascii": False, "allow_nan": False}
     return env.get_template(name)
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #908ac01b
 def _digest(page):
     return hashlib.sha256(page.encode()).hexdigest()
 
@@ -508,7 +508,7 @@ def _picture(card):
     plt.close(fig)
     return base64.b64encode(file.getvalue()).decode()
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #f8beb250
 def _what(card):
     """One paragraph on what was run and how it was judged."""
     runs, by = card["runs"], {}
@@ -572,7 +572,7 @@ def card_html(
     )
     return page.replace(NO_DIGEST, _digest(page), 1)
 
-# %% ../../nbs/0_foundations/14_card.ipynb #53930db3
+# %% ../../nbs/0_foundations/14_card.ipynb #e59ff41b
 def _close(a, b):
     """Equal up to the rounding of another version of numpy."""
     if isinstance(a, dict) and isinstance(b, dict):
@@ -581,7 +581,7 @@ def _close(a, b):
         return math.isclose(a, b, rel_tol=1e-9, abs_tol=1e-12)
     return a == b
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #0d237e17
 def _check_table(stored, computed, what):
     if len(stored) != len(computed):
         raise ValueError(f"its {what} has {len(stored)} rows, its runs give {len(computed)}")
@@ -593,7 +593,7 @@ def _check_table(stored, computed, what):
                     f"its {what} says {key} {_text(ours.get(key))} for {name}, its runs {_text(theirs[key])}"
                 )
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #53930db3
 def _check_card(card):
     """ValueError, or another error, for a card that does not agree with itself."""
     if card["format"] != CARD_FORMAT:
@@ -649,7 +649,7 @@ def differences(
         if v != flat[1].get(k)
     ]
 
-# %% ../../nbs/0_foundations/14_card.ipynb #f2fb8178
+# %% ../../nbs/0_foundations/14_card.ipynb #ccd5342f
 def _compare(stored, old, new):
     """A row of the verification: one figure of one method, in the card and here."""
     figure = stored["figure"]
@@ -664,7 +664,7 @@ def _compare(stored, old, new):
     row |= {"high": stored["high"], "here": mean}
     return row | {"inside": bool(stored["low"] <= mean <= stored["high"]), "identical": all(same)}
 
-
+# %% ../../nbs/0_foundations/14_card.ipynb #f2fb8178
 def verify_card(
     card: dict,  # of `read_card`
     workers: int | None = None,  # processes; 1: this one; None: one a core

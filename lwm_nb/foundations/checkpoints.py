@@ -21,7 +21,7 @@ from safetensors.torch import save as safetensors_bytes
 from .config import plain
 from .files import mark_rows, marked_rows, write_atomic
 
-# %% ../../nbs/0_foundations/04_checkpoints.ipynb #ad213af2
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #37844a64
 CHECKPOINT_FORMAT = 2  # 1, which had no types and shapes in its checksum, is still read
 
 
@@ -35,7 +35,7 @@ def _checksum(tensor_of, names, meta, typed=True):
         crc = zlib.crc32(raw, zlib.crc32(label.encode(), crc))
     return str(crc)
 
-
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #ad213af2
 def save_tensors(
     path: str | Path,  # file to create or replace in one step
     tensors: Mapping[str, torch.Tensor],  # by name, any shape, type and device
@@ -119,7 +119,7 @@ def unpack_optimiser(
             moments.setdefault(int(i), {})[key] = value.clone()
     optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
 
-# %% ../../nbs/0_foundations/04_checkpoints.ipynb #9e3ebd89
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #e56e7041
 def list_states(
     folder: Path,  # of the states
 ) -> list[int]:  # oldest first
@@ -130,14 +130,14 @@ def list_states(
 def _state_file(folder, number):
     return folder / f"state-{number:06d}.safetensors"
 
-
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #483b1484
 def _header(path):
     """Meta and checksum as a checkpoint's header says, without reading its tensors."""
     with safe_open(path, framework="pt", device="cpu") as file:
         header = file.metadata()
     return json.loads(header["meta"]), header["crc32"]
 
-
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #9e3ebd89
 def _prune(folder):
     """Remove all but the last two states, and the parts that neither of them needs."""
     kept = list_states(folder)[-2:]
@@ -215,12 +215,12 @@ class State:
     parts: Parts  # what does not change: {name: {key: tensor}}
     rows: dict  # mark of the metrics
 
-# %% ../../nbs/0_foundations/04_checkpoints.ipynb #0798a800
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #b113000d
 def _check_part(path, crc):
     if check_tensors(path)["crc32"] != crc:
         raise ValueError(f"{path} belongs to another state")
 
-
+# %% ../../nbs/0_foundations/04_checkpoints.ipynb #0798a800
 def find_state(
     folder: Path,  # of the states
     metrics: Path,  # rows that were marked

@@ -11,7 +11,7 @@ import torch
 
 from .compiled import compiled
 
-# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #58c13413
+# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #7d1bb2d5
 _P0, _P1, _P2, _P3, _P4 = map(
     np.float32, (0.99999998, 0.13381157, 0.00349574359, 2.06116189e-05, 1.33581325e-08)
 )
@@ -19,7 +19,7 @@ _Q1, _Q2, _Q3, _Q4 = map(np.float32, (0.467144726, 0.025877575, 0.000328588814, 
 _LIMIT, _HALF, _ONE = np.float32(9.0), np.float32(0.5), np.float32(1.0)
 _elementwise = partial(compiled, error_model="numpy", fastmath={"contract"})
 
-
+# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #58c13413
 @_elementwise
 def quick_tanh(
     x: np.float32,  # any number
@@ -72,7 +72,7 @@ def _backward_row(d_out, carry, keep, previous, parts, d_gates, d_recurrent, d_l
         for i in range(size):
             e_z[i] = d_z[i]
 
-# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #f0edc484
+# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #92205d1b
 def _forward(gates, hidden, keep, weight, bias, learning):
     steps, batch, size3 = gates.shape
     rows, size = steps if learning else 1, size3 // 3
@@ -88,7 +88,7 @@ def _forward(gates, hidden, keep, weight, bias, learning):
         _forward_row(x[t], g, b, h[now], p[t % rows], y[t], after[t], h[then])
     return out, (after, previous, parts)
 
-
+# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #f0edc484
 def _backward(d_out, keep, weight, after, previous, parts):
     steps, _, batch, size = parts.shape
     d_gates, d_recurrent = d_out.new_empty(steps, batch, 3 * size), d_out.new_empty(steps, batch, 3 * size)
@@ -118,7 +118,7 @@ def check_rows(
             f"{shapes[3]} must be (T, B, 3H), (B, H), (T, B, 1), (3H, H) and (H,)"
         )
 
-# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #b53b403b
+# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #6f22b920
 class _CompiledGRU(torch.autograd.Function):
     @staticmethod
     def forward(ctx, gates, hidden, keep, weight, bias, learning):
@@ -135,7 +135,7 @@ class _CompiledGRU(torch.autograd.Function):
         d_gates, d_hidden, d_weight, d_bias = found
         return d_gates, d_hidden, None, d_weight, d_bias, None
 
-
+# %% ../../nbs/0_foundations/17_compiled_gru.ipynb #b53b403b
 def compiled_gru(
     gates: torch.Tensor,  # input part of the gates r, z, n: (T, B, 3H) float32, on the processor
     hidden: torch.Tensor,  # state before the first row: (B, H)

@@ -61,7 +61,7 @@ def _as_class(value, hint):
         return hint(value)
     return value if isinstance(value, hint) and not (hint is int and isinstance(value, bool)) else NO
 
-# %% ../../nbs/0_foundations/03_config.ipynb #d2791e0d
+# %% ../../nbs/0_foundations/03_config.ipynb #6f28bdc0
 def _as_tuple(value, args, where):
     if not isinstance(value, (list, tuple)):
         return NO
@@ -71,13 +71,13 @@ def _as_tuple(value, args, where):
         return NO
     return tuple(_convert(v, h, f"{where}[{i}]") for i, (v, h) in enumerate(zip(value, args)))
 
-
+# %% ../../nbs/0_foundations/03_config.ipynb #a2795453
 def _as_config(value, hint, where):
     if isinstance(value, hint):
         return value
     return config_from_dict(hint, value, where) if isinstance(value, Mapping) else NO
 
-
+# %% ../../nbs/0_foundations/03_config.ipynb #d2791e0d
 def _as_union(value, args, where):
     for option in args:
         with suppress(TypeError):

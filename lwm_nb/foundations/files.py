@@ -42,7 +42,7 @@ def error_reason(
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
     return "the disk is full" if full else error.strerror or str(error)
 
-# %% ../../nbs/0_foundations/02_files.ipynb #b9ca0ce9
+# %% ../../nbs/0_foundations/02_files.ipynb #15246986
 def write_atomic(
     path: str | Path,  # file to create or replace
     data: bytes,  # its whole new content
@@ -69,7 +69,7 @@ def write_atomic(
     with suppress(OSError):  # some systems cannot open a folder
         _sync_folder(path.parent)
 
-
+# %% ../../nbs/0_foundations/02_files.ipynb #b9ca0ce9
 def _sync_folder(path):
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -87,7 +87,7 @@ def did_you_mean(
     close = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
     return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(sorted(known)) or 'none'}"
 
-# %% ../../nbs/0_foundations/02_files.ipynb #7fa58799
+# %% ../../nbs/0_foundations/02_files.ipynb #cd3a21a0
 def _scalar(name, value):
     if isinstance(value, (np.generic, np.ndarray, torch.Tensor)) and getattr(value, "ndim", 0) == 0:
         value = value.item()
@@ -97,7 +97,7 @@ def _scalar(name, value):
         return value
     raise TypeError(f"metric {name} must be one number, a bool, None or a one-line string, not {value!r}")
 
-
+# %% ../../nbs/0_foundations/02_files.ipynb #7fa58799
 def _line(values):
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="\n").writerow(values)

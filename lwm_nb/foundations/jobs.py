@@ -41,7 +41,7 @@ class Outcome:
     seconds: float
     """How long it took, wall time."""
 
-# %% ../../nbs/0_foundations/08_jobs.ipynb #a79fca18
+# %% ../../nbs/0_foundations/08_jobs.ipynb #12497fa9
 def _attempt(function, job):
     """Result and error of one call; an exception becomes one line."""
     set_threads(1)
@@ -52,12 +52,12 @@ def _attempt(function, job):
     except Exception as error:
         return None, f"{type(error).__name__}: {' '.join(str(error).split())}"
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #922b1e70
 def _stop_when_orphaned():
     multiprocessing.parent_process().join()
     os.kill(os.getpid(), signal.SIGINT)
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #66ba144a
 def _interrupt(number, frame):
     """KeyboardInterrupt, a moment later where compiled code would lose it."""
     while frame is not None and "llvmlite" not in frame.f_code.co_filename:
@@ -66,7 +66,7 @@ def _interrupt(number, frame):
         raise KeyboardInterrupt
     signal.setitimer(signal.ITIMER_REAL, 0.05)
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #a79fca18
 def _child(payload, pipe):
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(os, "setsid"):
@@ -77,7 +77,7 @@ def _child(payload, pipe):
     function, job = cloudpickle.loads(payload)
     pipe.send(_attempt(function, job))
 
-# %% ../../nbs/0_foundations/08_jobs.ipynb #aebab781
+# %% ../../nbs/0_foundations/08_jobs.ipynb #12d7f4ad
 ONE_THREAD = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL", "NUMBA")}
 
 
@@ -92,7 +92,7 @@ def _environ(**values):
         for name, value in kept.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #aebab781
 def _context():
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -165,7 +165,7 @@ def _stop(processes, grace=60.0):
         for process in processes:
             process.kill()
 
-# %% ../../nbs/0_foundations/08_jobs.ipynb #d2dbf3bf
+# %% ../../nbs/0_foundations/08_jobs.ipynb #f2b34d34
 def _timed(function, job, name, origin):
     """A job on a worker of another machine, whose clock may differ: only its length is measured there.
 
@@ -178,7 +178,7 @@ def _timed(function, job, name, origin):
     seconds = time.perf_counter() - began
     return Outcome(name, result, error, max(0.0, time.time() - origin - seconds), seconds)
 
-
+# %% ../../nbs/0_foundations/08_jobs.ipynb #d2dbf3bf
 def _by_joblib(function, jobs, names, workers, backend):
     origin, timed = time.time(), joblib.delayed(_timed)
     with joblib.parallel_config(backend=backend):

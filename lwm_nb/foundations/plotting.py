@@ -60,7 +60,7 @@ def colour(
         return METHOD_COLOURS[name]
     return FALLBACK[hashlib.sha256(str(name).encode()).digest()[0] % len(FALLBACK)]
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #bed987be
+# %% ../../nbs/0_foundations/07_plotting.ipynb #79d365a1
 INK, QUIET, CARD = "#1E1E24", "#6B6B75", "#FCFBF8"
 FRAME, NEUTRAL, NIGHT = "#DDDAD2", "#5E6670", "#16161A"  # of a picture, of a point, of a dark page
 STATUS_COLOURS = {
@@ -86,7 +86,7 @@ CLASS_COLOURS = (
     "#18A5B8", "#0B2E66", "#F2B24C", "#6FB98F", "#4A1230", "#B9C4D6",
 )  # fmt: skip
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #bed987be
 def rgb(
     value: str,  # hex colour, such as "#1A60C9"
 ) -> tuple[int, int, int]:  # red, green, blue, 0..255
@@ -151,11 +151,11 @@ def _spread(wanted, gap, low, high):
     placed[order] = np.clip(moved, low, max(low, high - steps[-1])) + steps
     return placed
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #0cb90dcf
+# %% ../../nbs/0_foundations/07_plotting.ipynb #6d7a9959
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # solid, dashed, dotted
 FEW = 5  # so many runs are drawn one by one, without a band
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #e06b0149
 def _check_curve(name, curve):
     try:
         x, ys = (np.asarray(part, dtype=float) for part in curve)
@@ -166,7 +166,7 @@ def _check_curve(name, curve):
         raise ValueError(f"curve {name!r} needs x (T,) and ys (runs, T), not {x.shape} and {ys.shape}")
     return x, ys
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #0cb90dcf
 def _draw_curve(ax, name, x, ys, line):
     own = colour(name)
     mean = ys.mean(axis=0)
@@ -182,7 +182,7 @@ def _draw_curve(ax, name, x, ys, line):
     last = np.flatnonzero(np.isfinite(mean))
     return (x[last[-1]], mean[last[-1]]) if len(last) else (x[-1], np.nan)
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #ec9c5df6
+# %% ../../nbs/0_foundations/07_plotting.ipynb #c10ec64b
 def _limits(values, logy):
     values = np.concatenate([np.ravel(v) for v in values])
     values = values[np.isfinite(values) & ((values > 0) | (not logy))]
@@ -192,7 +192,7 @@ def _limits(values, logy):
     margin = 0.06 * (high - low) or 0.1
     return (np.exp(low - margin), np.exp(high + margin)) if logy else (low - margin, high + margin)
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #6b75a9ab
 def _set_ticks(ax, xs, logy):
     if max(x.max() for x in xs) >= 10_000:
         ax.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -204,7 +204,7 @@ def _set_ticks(ax, xs, logy):
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #ec9c5df6
 def _label_ends(ax, ends):
     """Write names at the right edge; ends holds (y in data units, text, colour, line style, weight)."""
     if not ends:
@@ -220,7 +220,7 @@ def _label_ends(ax, ends):
         ax.plot([1, 1.025, 1.045], [y, at, at], linestyle=line, color=own, linewidth=1.6, **edge)
         ax.text(1.055, at, text, va="center_baseline", fontsize=size, weight=weight, color=INK, **edge)
 
-# %% ../../nbs/0_foundations/07_plotting.ipynb #ec580c42
+# %% ../../nbs/0_foundations/07_plotting.ipynb #cff4b608
 def _draw_curves(ax, curves):
     """Draw all; returns where each ends: (y, text, colour, line style, weight)."""
     right, used, ends = max(x.max() for x, _ in curves.values()), [], []
@@ -233,7 +233,7 @@ def _draw_curves(ax, curves):
             ends.append((y_end, name, own, line, "bold"))
     return ends
 
-
+# %% ../../nbs/0_foundations/07_plotting.ipynb #ec580c42
 def _without_numbers(ax, curves):
     """The curves that have numbers; a note names the others."""
     empty = [name for name, (_, ys) in curves.items() if not np.isfinite(ys).any()]

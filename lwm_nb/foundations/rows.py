@@ -150,13 +150,13 @@ class Rows:
         )
         self.env.load_state({k.removeprefix("env."): v for k, v in state.items() if k.startswith("env.")})
 
-# %% ../../nbs/0_foundations/10_rows.ipynb #5652fbd9
+# %% ../../nbs/0_foundations/10_rows.ipynb #a77e79a9
 @patch(as_prop=True)
 def overlaps(self: Rows) -> bool:
     "Whether the environments play in threads of their own, between `send` and `receive`."
     return hasattr(self.env, "send") and hasattr(self.env, "receive")
 
-
+# %% ../../nbs/0_foundations/10_rows.ipynb #61bd1b7e
 @patch
 def send(
     self: Rows,
@@ -167,7 +167,7 @@ def send(
     if self.overlaps:
         self.env.send(self._sent + self._start)
 
-
+# %% ../../nbs/0_foundations/10_rows.ipynb #5652fbd9
 @patch
 def receive(self: Rows) -> Row:  # what came of it
     "End the step that was sent."

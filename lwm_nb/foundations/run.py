@@ -43,7 +43,7 @@ from lwm_nb.foundations.files import (
     write_atomic,
 )
 
-# %% ../../nbs/0_foundations/05_run.ipynb #7763e9dd
+# %% ../../nbs/0_foundations/05_run.ipynb #9b7841f5
 PACKAGES = ("lwm_nb", "torch", "numpy", "gymnasium", "numba", "pandas", "safetensors")
 
 
@@ -53,7 +53,7 @@ def _installed(name):
     except PackageNotFoundError:
         return None
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #71cdd364
 def _cpu_model():
     with suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -61,7 +61,7 @@ def _cpu_model():
                 return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #7763e9dd
 def _git_revision():
     """Commit of the checkout that lwm_nb lies in, with + when tracked files differ from it; else None."""
     import lwm_nb
@@ -91,7 +91,7 @@ def environment() -> dict:  # versions, git revision, machine and threads, JSON-
         "torch_threads": torch.get_num_threads(),
     }
 
-# %% ../../nbs/0_foundations/05_run.ipynb #1d9ab0ec
+# %% ../../nbs/0_foundations/05_run.ipynb #2371b3a5
 RUN_FORMAT = 2
 OWN_FILES = ("config", "status", "environment")
 
@@ -101,19 +101,19 @@ def _check_name(name):
         raise ValueError(f"{name!r} is not a name: use letters, digits, '-', '_' and '.', no folders")
     return name
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #d22ea48a
 def _plain_config(config):
     values = plain(config, "refuse", "config")
     if not isinstance(values, dict):
         raise TypeError(f"a config is a dataclass or a dict of settings, not {config!r}")
     return values
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #b87ea447
 def _set_status(folder, status, error=None):
     by = {"pid": os.getpid(), "host": socket.gethostname(), "time": now()}
     dump_json(folder / "status.json", {"status": status, "error": error, **by})
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #1d9ab0ec
 def _read_status(folder):
     unknown = {"status": "interrupted", "error": None, "pid": 0, "host": ""}
     try:
@@ -196,7 +196,7 @@ def create(
     dump_json(path / "environment.json", {"started": now(), **environment()})
     return cls(path, kind, config)
 
-# %% ../../nbs/0_foundations/05_run.ipynb #13d7b702
+# %% ../../nbs/0_foundations/05_run.ipynb #863550a4
 @patch
 def log(
     self: Run,
@@ -205,24 +205,24 @@ def log(
     "Append one row to metrics.csv; raises as `append_row`."
     append_row(self.path / "metrics.csv", metrics)
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #13d7b702
 @patch
 def metrics(self: Run) -> pd.DataFrame:
     "All complete rows of metrics.csv; raises as `read_rows`."
     return read_rows(self.path / "metrics.csv")
 
-# %% ../../nbs/0_foundations/05_run.ipynb #65506d73
+# %% ../../nbs/0_foundations/05_run.ipynb #667a2fbd
 @patch
 def _checkpoint(self: Run, name):
     return self.path / "checkpoints" / f"{_check_name(name)}.safetensors"
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #0ce53ce4
 @patch
 def checkpoints(self: Run) -> list[str]:
     "Names of the checkpoints of this run."
     return sorted(p.stem for p in (self.path / "checkpoints").glob("[!.]*.safetensors"))
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #7d9c3e63
 @patch
 def save_checkpoint(
     self: Run,
@@ -235,7 +235,7 @@ def save_checkpoint(
     path.parent.mkdir(exist_ok=True)
     save_tensors(path, tensors, meta or {})
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #65506d73
 @patch
 def load_checkpoint(
     self: Run,
@@ -248,7 +248,7 @@ def load_checkpoint(
         raise FileNotFoundError(f"{self.path} has no checkpoint {name!r}, it has: {known}")
     return load_tensors(path)
 
-# %% ../../nbs/0_foundations/05_run.ipynb #9606b4f3
+# %% ../../nbs/0_foundations/05_run.ipynb #b57a8166
 @patch
 def write_json(
     self: Run,
@@ -260,7 +260,7 @@ def write_json(
         raise ValueError(f"{name}.json belongs to the run itself: choose another name")
     dump_json(self.path / f"{_check_name(name)}.json", value)
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #9606b4f3
 @patch
 def read_json(
     self: Run,
@@ -273,7 +273,7 @@ def read_json(
         raise FileNotFoundError(f"{self.path} has no {name}.json, it has: {known or 'no results'}")
     return load_json(path, "result")
 
-# %% ../../nbs/0_foundations/05_run.ipynb #625a9d99
+# %% ../../nbs/0_foundations/05_run.ipynb #6e507fd7
 def _alive(pid, host):
     """Whether a process is there, as far as this machine can tell."""
     if host != socket.gethostname() or os.name != "posix":
@@ -286,7 +286,7 @@ def _alive(pid, host):
         pass
     return True
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #5d5d2e1b
 @patch(as_prop=True)
 def status(self: Run) -> str:
     "running, interrupted, finished or failed, as the folder says now."
@@ -297,13 +297,13 @@ def status(self: Run) -> str:
         return "running" if alive else "interrupted"
     return stored["status"]
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #625a9d99
 @patch(as_prop=True)
 def error(self: Run) -> str | None:
     "What a failed run failed with, in one line; None for all others."
     return _read_status(self.path)["error"]
 
-# %% ../../nbs/0_foundations/05_run.ipynb #eecc3a7c
+# %% ../../nbs/0_foundations/05_run.ipynb #86a920c3
 @patch
 def request_stop(self: Run) -> bool:  # whether somebody trains here who could hear it
     "Ask whoever trains in this folder to stop, as by Ctrl-C."
@@ -312,19 +312,19 @@ def request_stop(self: Run) -> bool:  # whether somebody trains here who could h
         write_atomic(self.path / "stop", b"")
     return heard
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #eecc3a7c
 @patch
 def stop_requested(self: Run) -> bool:
     "Whether a stop was asked for; forgotten when recording begins and ends."
     return (self.path / "stop").exists()
 
-# %% ../../nbs/0_foundations/05_run.ipynb #61fdc4ef
+# %% ../../nbs/0_foundations/05_run.ipynb #e5ec66d2
 @patch
 def states(self: Run) -> list[int]:
     "Numbers of the states from which training can be resumed, oldest first."
     return list_states(self.path / "state")
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #9780b081
 @patch
 def drop_states(self: Run) -> None:
     "Remove all states, and what a killed write of its own files left: a finished run needs none."
@@ -332,7 +332,7 @@ def drop_states(self: Run) -> None:
     for name in OWN_FILES:
         (self.path / f".{name}.json.tmp").unlink(missing_ok=True)
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #6e78d20a
 @patch
 def save_state(
     self: Run,
@@ -347,7 +347,7 @@ def save_state(
     metrics = self.path / "metrics.csv"
     self._mark.update(write_state(self.path / "state", tensors, meta, parts, keep, metrics, self._mark))
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #61fdc4ef
 @patch
 def _refuse_finished(self: Run):
     if _read_status(self.path)["status"] == "finished":
@@ -373,7 +373,7 @@ def restore_state(self: Run) -> tuple[dict, dict, Parts] | None:  # tensors, met
         metrics.unlink(missing_ok=True)
     return (state.tensors, state.meta, state.parts) if state else None
 
-# %% ../../nbs/0_foundations/05_run.ipynb #5677001d
+# %% ../../nbs/0_foundations/05_run.ipynb #d762feff
 @patch
 def _add_cost(self: Run, wall, cpu):
     known = (self.path / "environment.json").is_file()
@@ -382,7 +382,7 @@ def _add_cost(self: Run, wall, cpu):
     noted["cpu_s"] = round(noted.get("cpu_s", 0) + cpu, 3)
     dump_json(self.path / "environment.json", noted)
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #5677001d
 @patch
 def _end(self: Run, status, error, wall, cpu):
     """Note how recording ended; a disk that does not take that is a warning, not another error."""
@@ -422,7 +422,7 @@ def recording(self: Run) -> Iterator[Run]:
         finally:
             self._end(*outcome, time.perf_counter() - wall, time.process_time() - cpu)
 
-# %% ../../nbs/0_foundations/05_run.ipynb #1226d445
+# %% ../../nbs/0_foundations/05_run.ipynb #7e5d5bf2
 HEAD = ("name", "kind", "status", "error")
 
 
@@ -436,7 +436,7 @@ def _flat(config, prefix=""):
             flat[f"config.{name}" if name in HEAD else name] = value
     return flat
 
-
+# %% ../../nbs/0_foundations/05_run.ipynb #1226d445
 def _describe(root, folder):
     """Head, settings and last metrics of one run."""
     head = {"name": folder.relative_to(root).as_posix()}

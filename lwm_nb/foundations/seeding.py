@@ -22,7 +22,7 @@ def check_seed(
         raise ValueError(f"seed {seed} is outside 0 … 2**32 - 1: pass for example seed=0")
     return int(seed)
 
-# %% ../../nbs/0_foundations/00_seeding.ipynb #ed7feb21
+# %% ../../nbs/0_foundations/00_seeding.ipynb #3ff7f5bd
 def _name_words(item):
     if isinstance(item, bool) or not isinstance(item, (str, numbers.Integral)):
         raise TypeError(f"a stream is named by strings and integers, not {item!r}: use for example 'env', 3")
@@ -30,7 +30,7 @@ def _name_words(item):
     digest = hashlib.sha256(text.encode()).digest()[:16]
     return [int(word) for word in np.frombuffer(digest, "<u4")]
 
-
+# %% ../../nbs/0_foundations/00_seeding.ipynb #ed7feb21
 def seed_sequence(
     seed: int,  # the run's seed, 0 … 2**32 - 1
     *path: str | int,  # name of the stream, for example "env", 3

@@ -34,7 +34,7 @@ def iqm(
     cut = len(x) // 4
     return float(x[cut : len(x) - cut].mean())
 
-# %% ../../nbs/0_foundations/06_statistics.ipynb #08018b86
+# %% ../../nbs/0_foundations/06_statistics.ipynb #5a8a4f82
 def student_interval(
     x,  # (n, ...) values, one a run, at least two
     confidence: float = 0.95,  # share of experiments whose interval holds the true mean, 0–1
@@ -49,7 +49,7 @@ def student_interval(
     low, high = mean - half, mean + half
     return (float(low), float(high)) if x.ndim == 1 else (low, high)
 
-
+# %% ../../nbs/0_foundations/06_statistics.ipynb #08018b86
 def _check_confidence(confidence):
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must lie between 0 and 1, not {confidence}: use for example 0.95")
@@ -80,7 +80,7 @@ def bootstrap_interval(
     low, high = np.quantile(drawn, [0.5 - confidence / 2, 0.5 + confidence / 2])
     return float(low), float(high)
 
-# %% ../../nbs/0_foundations/06_statistics.ipynb #b33af8bd
+# %% ../../nbs/0_foundations/06_statistics.ipynb #be54c670
 def probability_of_improvement(
     x,  # (n,) or (n, tasks) scores of the first method
     y,  # (m,) or (m, tasks) scores of the second
@@ -96,7 +96,7 @@ def probability_of_improvement(
     wins = [_wins(a, np.sort(b)) for a, b in zip(x.T, y.T)]
     return float(np.mean(wins))
 
-
+# %% ../../nbs/0_foundations/06_statistics.ipynb #b33af8bd
 def _wins(x, y_sorted):
     below, not_above = np.searchsorted(y_sorted, x, "left"), np.searchsorted(y_sorted, x, "right")
     return (below + not_above).mean() / (2 * len(y_sorted))

@@ -132,7 +132,7 @@ class Descent:
         stored = run.read_json("evaluation")["noise"]
         return [Result({"noise": float(n)}, np.array(v), len(v)) for n, v in stored.items()]
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #7581223a
+# %% ../../nbs/0_foundations/12_studies.ipynb #542763bc
 def _descend(run, task, config, resume=False, log=None):
     x, step, done, spent = np.zeros(task.size), np.zeros(task.size), 0, (0.0, 0.0)
     rng = numpy_generator(config.seed, "noise")
@@ -160,7 +160,7 @@ def _descend(run, task, config, resume=False, log=None):
                 raise KeyboardInterrupt
     run.save_checkpoint({"x": torch.from_numpy(x)}, {"updates": done})
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #7581223a
 def _train_toy(self, run, task, config, resume=False, log=None):  # as `Trainer`
     "Descend; with `resume` from the newest state, or from the beginning when there is none."
     _descend(run, task, config, resume, log)
@@ -207,13 +207,13 @@ def read_kind(
     task = config_from_dict(find_task(stored.pop("name")), stored)
     return task, config_from_dict(config, run.config["settings"])
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #5c4b4f2f
+# %% ../../nbs/0_foundations/12_studies.ipynb #1e2d0b88
 def _train(run, trainer, task, config, resume, log):
     with run.recording():
         trainer.train(run, task, config, resume=resume, log=log)
     return run
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #5c4b4f2f
 def train_run(
     path: str | Path,  # run folder to make
     task,  # what is trained on
@@ -317,11 +317,11 @@ class Job:
     trainer: Any  # what trains
     options: dict = field(default_factory=dict)  # of the judgement, for example episodes
 
-# %% ../../nbs/0_foundations/12_studies.ipynb #99721022
+# %% ../../nbs/0_foundations/12_studies.ipynb #f4b32368
 def _put_aside(path):
     path.rename(path.with_name(f"{path.name}.unfinished-{int(time.time() * 1e3)}"))
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #4f15acd3
 def _what_is_there(job):
     """The run that a job finds and can use, or None."""
     if (job.path / "config.json").is_file():
@@ -335,7 +335,7 @@ def _what_is_there(job):
         _put_aside(job.path)
     return None
 
-
+# %% ../../nbs/0_foundations/12_studies.ipynb #99721022
 def _run_once(job):
     run, outcome = _what_is_there(job), "resumed"
     if run is None:

@@ -30,7 +30,7 @@ class SumTree:
         "Sum of all weights."
         return float(self.sums[1])
 
-# %% ../../nbs/0_foundations/15_sum_tree.ipynb #90adfbb1
+# %% ../../nbs/0_foundations/15_sum_tree.ipynb #1ca67bb6
 @patch
 def set(
     self: SumTree,
@@ -47,7 +47,7 @@ def set(
         nodes = nodes >> 1
         self.sums[nodes] = self.sums[2 * nodes] + self.sums[2 * nodes + 1]
 
-
+# %% ../../nbs/0_foundations/15_sum_tree.ipynb #90adfbb1
 @patch
 def draw(
     self: SumTree,

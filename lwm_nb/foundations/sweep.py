@@ -36,7 +36,7 @@ from lwm_nb.foundations.studies import (
 )
 from .tasks import settings_of, task_settings
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #258e10e3
+# %% ../../nbs/0_foundations/13_sweep.ipynb #0bc4cf8e
 def _values(name, given):
     """A setting's values as a list; ValueError for NaN, which is never a value."""
     many = isinstance(given, (list, tuple, range, np.ndarray, pd.Series, pd.Index))
@@ -45,7 +45,7 @@ def _values(name, given):
         raise ValueError(f"{name} is nan: give a number, or leave {name} out to use its default")
     return values
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #258e10e3
 def grid(
     seeds: Sequence[int]
     | None = None,  # each combination is run with each; None: 0, 1, 2, or those of `seed`
@@ -67,7 +67,7 @@ def grid(
         raise ValueError(f"the grid is empty: {empty[0]} has no value, give it at least one")
     return pd.DataFrame(rows, dtype=object)
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #d9ab445e
+# %% ../../nbs/0_foundations/13_sweep.ipynb #80cb4c3c
 def make_settings(
     trainer,  # whose settings
     task,  # what is trained on; may have defaults of its own for the trainer
@@ -79,7 +79,7 @@ def make_settings(
         raise ValueError(f"unknown preset {preset!r}: {did_you_mean(preset, trainer.presets)}")
     return config_from_dict(trainer.config, {**task.defaults, **trainer.presets[preset], **changes})
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #d9ab445e
 def _cells(row, task, trainer):
     """The cells of a row that are not empty, whole numbers where those are wanted."""
     whole = {k for c in (type(task), trainer.config) for k, hint in get_type_hints(c).items() if hint is int}
@@ -110,7 +110,7 @@ def _read_row(row, task, trainer, number):
         raise type(error)(f"row {number} of the grid: {error}") from None
     return task, config
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #9a393f70
+# %% ../../nbs/0_foundations/13_sweep.ipynb #5676c0c6
 def _value(value):
     return f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -118,7 +118,7 @@ def _value(value):
 def _key(trainer, task, config):
     return trainer.kind, json.dumps(list(result_settings(trainer, task, config).items()))
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #6087c24c
 def _begun(out):
     """Runs of a folder by what they are."""
     found = {}
@@ -129,7 +129,7 @@ def _begun(out):
             continue  # of another kind: if it is in the way of a job, that one says so
     return found
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #9a393f70
 def _label(row, columns):
     cells = {k: row[k] for k in columns if not pd.isna(row[k])}
     return " ".join(f"{k}={_value(v)}" for k, v in cells.items()) or "all"
@@ -160,7 +160,7 @@ def sweep_jobs(
         raise ValueError(f"two rows of the grid have the folder {min(twice)}: sweep into another folder")
     return jobs
 
-# %% ../../nbs/0_foundations/13_sweep.ipynb #62f4694f
+# %% ../../nbs/0_foundations/13_sweep.ipynb #0236ad3d
 def _read_toml(path):
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -169,7 +169,7 @@ def _read_toml(path):
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no readable TOML ({error})") from None
 
-
+# %% ../../nbs/0_foundations/13_sweep.ipynb #62f4694f
 def read_grid(
     path: str | Path,  # TOML file: seeds, preset, [fixed] with one value a setting, [grid] with lists
 ) -> pd.DataFrame:  # as `grid` makes it

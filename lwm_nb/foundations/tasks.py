@@ -119,7 +119,7 @@ class Evaluation:
         "Confidence interval of the mean length (Student's t)."
         return student_interval(self.steps, confidence)
 
-# %% ../../nbs/0_foundations/11_tasks.ipynb #5677b21d
+# %% ../../nbs/0_foundations/11_tasks.ipynb #3ec99992
 def _quota(episodes, epsilon, number):
     if isinstance(episodes, bool) or not isinstance(episodes, (int, np.integer)) or episodes < 1:
         raise ValueError(f"episodes is {episodes!r}: choose a whole number of at least 1.")
@@ -127,7 +127,7 @@ def _quota(episodes, epsilon, number):
         raise ValueError(f"epsilon is {epsilon}: choose a probability from 0 to 1.")
     return episodes // number + (np.arange(number) < episodes % number)
 
-
+# %% ../../nbs/0_foundations/11_tasks.ipynb #5677b21d
 def evaluate(
     policy: Policy,  # who plays
     env: VectorEnv,  # any environment that `Rows` accepts

@@ -15,11 +15,11 @@ from ..foundations.compiled import compiled
 from .env import MOVES
 from .oracles import MapPolicy
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #17e4bae1
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #ff7bfaad
 EXACT_SIZES = (2, 3, 4)
 LARGEST_SIZE = 5
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #17e4bae1
 @functools.lru_cache
 def enumerate_mazes(
     size: int,  # cells along one side n, 2..5
@@ -54,7 +54,7 @@ def enumerate_mazes(
     passages.flags.writeable = probability.flags.writeable = False
     return passages, probability
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #2ba0ca33
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #203fa582
 @compiled
 def _halves(doors, size, cells):
     "The two halves of the word of one set: four bits a cell, pushed into the upper left corner."
@@ -75,7 +75,7 @@ def _halves(doors, size, cells):
                 high |= bits << np.uint64(4 * (at - 16))
     return low, high
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #2ba0ca33
 @compiled
 def _mix(low, high):
     "One word for two; where the second is 0, the first one itself."
@@ -191,7 +191,7 @@ def _sweep(doors, inside, new, epsilon, size, value, move):
             change = max(change, abs(cost - value[cell]))
             value[cell], move[cell] = cost, best
 
-# %% ../../nbs/3_labyrinth/02_belief.ipynb #b9622621
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #7369e4fd
 @compiled
 def _find(cells, low, high, wanted):
     "Index of `wanted` in the sorted stretch low..high."
@@ -203,7 +203,7 @@ def _find(cells, low, high, wanted):
             high = middle
     return low
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #22ebcfd2
 @compiled
 def _rank(cells, cell):
     "How many cells of a set come before this one."
@@ -212,7 +212,7 @@ def _rank(cells, cell):
         number += cells >> c & 1
     return number
 
-
+# %% ../../nbs/3_labyrinth/02_belief.ipynb #b9622621
 @compiled
 def _lowest(cells):
     "Number of the first cell of a set."

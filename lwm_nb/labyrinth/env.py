@@ -87,7 +87,7 @@ def carve(
         passages[row + MOVES[action][0], col + MOVES[action][1], (action + 2) % 4] = True
     return passages
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #12e0dfb6
+# %% ../../nbs/3_labyrinth/00_env.ipynb #76601f19
 def _reachable(passages):
     """Cells that can be reached from the cell (0, 0): (..., n, n) bool."""
     reached = np.zeros(passages.shape[:-1], bool)
@@ -101,7 +101,7 @@ def _reachable(passages):
         reached[..., :-1, :] |= reached[..., 1:, :] & passages[..., 1:, :, UP]
     return reached
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #12e0dfb6
 def check_passages(
     passages: np.ndarray,  # (..., n, n, 4), bool or 0/1
     size: int,  # the n that it has to have
@@ -141,11 +141,11 @@ def check_positions(
         raise ValueError(f"position {positions.tolist()!r} is outside: row and col go from 0 to {size - 1}.")
     return positions.astype(np.int64)
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #3807e14d
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9b99dc6c
 PALETTE = {name: rgb(colour) for name, colour in MAZE_COLOURS.items()}
 HEAT = np.array([rgb(colour) for colour in HEAT_COLOURS], float)
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #3807e14d
 def heat_colours(
     heat: np.ndarray,  # (n, n) numbers; NaN where there is none
     low_high: tuple
@@ -162,7 +162,7 @@ def heat_colours(
     colours = HEAT[below] * (1 - part) + HEAT[below + 1] * part
     return np.where(known[..., None], colours, PALETTE["paper"])
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #fd474c82
+# %% ../../nbs/3_labyrinth/00_env.ipynb #f1c90f96
 def _cell_colours(n, visited, heat, heat_range, fog):
     """Colour of each cell (n, n, 3) uint8, and whether its walls are drawn (n, n) bool."""
     colours = np.broadcast_to(np.array(PALETTE["paper"], float), (n, n, 3)).copy()
@@ -176,7 +176,7 @@ def _cell_colours(n, visited, heat, heat_range, fog):
         colours[~seen] = PALETTE["fog"]
     return colours.round().astype(np.uint8), seen
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #fd474c82
 class _Canvas:
     """A picture of n×n cells with a margin, and what can be drawn on it."""
 
@@ -331,7 +331,7 @@ def reset(
     self.steps, self._done = 0, False
     return self._observe(), {}
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #6005d32b
+# %% ../../nbs/3_labyrinth/00_env.ipynb #2cdb301b
 @patch
 def step(
     self: Labyrinth,
@@ -355,7 +355,7 @@ def step(
     reward = -1.0 if self.reward == "step" else float(terminated)
     return self._observe(), reward, terminated, truncated, {}
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #37ec08c4
 @patch
 def _observe(self: Labyrinth):
     bits = self.passages[self.position].astype(np.int8)
@@ -363,7 +363,7 @@ def _observe(self: Labyrinth):
         bits ^= self.np_random.random(4) < self.obs_noise
     return bits
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #6005d32b
 @patch
 def render(self: Labyrinth) -> str | np.ndarray | None:  # text, picture (H, W, 3) uint8, or nothing
     "The maze as text or picture; set `heat` to (n, n) numbers to see them in the picture."
@@ -490,7 +490,7 @@ def _move(actions, words, visited, track, size, max_steps, obs, ended, length):
         count += over
     return count
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #5dc1eed7
+# %% ../../nbs/3_labyrinth/00_env.ipynb #c9b76a2b
 @compiled
 def _begin(which, passages, words, visited, track, size, doors, random_start, state, obs):
     "Carve, place and look, in the labyrinths of `which`."
@@ -503,7 +503,7 @@ def _begin(which, passages, words, visited, track, size, doors, random_start, st
             track[0, i], track[1, i], track[2, i] = cell, size * size - 1, 0
             obs[i] = words[i, cell]
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #5dc1eed7
 @compiled
 def _blur(which, words, obs_noise, state):
     "Flip each of the four bits of a word with probability `obs_noise`."
@@ -545,30 +545,30 @@ class LabyrinthVectorEnv(VectorEnv):
         self._everywhere, self._reward = np.ones(n, bool), np.full(n, -1, np.float32)
         self._state, self._begun = None, False
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #9196eaf2
+# %% ../../nbs/3_labyrinth/00_env.ipynb #d28bb4ae
 @patch(as_prop=True)
 def _doors(self: LabyrinthVectorEnv):
     return self._words.view(bool).reshape(self.num_envs, self.size**2, 4)
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #b97363d9
 @patch(as_prop=True)
 def steps(self: LabyrinthVectorEnv) -> np.ndarray:  # (N,) int64
     "Steps of each episode so far; a view, only to be read."
     return self._track[2]
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #52a0c914
 @patch(as_prop=True)
 def passages(self: LabyrinthVectorEnv) -> np.ndarray:  # (N, n, n, 4) bool
     "Where one can go, in each labyrinth; a view, only to be read."
     return self._doors.reshape(self.num_envs, self.size, self.size, 4)
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #69dbff13
 @patch(as_prop=True)
 def positions(self: LabyrinthVectorEnv) -> np.ndarray:  # (N, 2) int64
     "Row and column of each agent."
     return np.stack(np.divmod(self._track[0], self.size), axis=1)
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9196eaf2
 @patch(as_prop=True)
 def visited(self: LabyrinthVectorEnv) -> np.ndarray:  # (N, n, n) bool
     "Cells that have been visited in this episode; a view, only to be read."
@@ -616,7 +616,7 @@ def check_mask(
         )
     return mask
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #14f45512
+# %% ../../nbs/3_labyrinth/00_env.ipynb #a5f6e141
 @patch
 def reset(
     self: LabyrinthVectorEnv,
@@ -648,7 +648,7 @@ def reset(
     self._begun = True
     return self._seen.copy().view(np.int8).reshape(n, 4), {}
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #14f45512
 @patch
 def _restart(self: LabyrinthVectorEnv, which, obs):
     removed, anywhere = round(self.braid * (self.size - 1) ** 2), self.start == "random"
@@ -657,7 +657,7 @@ def _restart(self: LabyrinthVectorEnv, which, obs):
         self._state, obs,
     )  # fmt: skip
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #19dc13b6
+# %% ../../nbs/3_labyrinth/00_env.ipynb #fbaec6b4
 @patch
 def state(self: LabyrinthVectorEnv) -> dict:  # arrays by name, copies
     "All that decides what happens from here on: mazes, where everyone is and has been, random numbers."
@@ -666,7 +666,7 @@ def state(self: LabyrinthVectorEnv) -> dict:  # arrays by name, copies
     names = "_words", "_visited", "_track", "_seen", "_state"
     return {name.lstrip("_"): getattr(self, name).copy() for name in names}
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #19dc13b6
 @patch
 def load_state(
     self: LabyrinthVectorEnv,
@@ -720,7 +720,7 @@ def step(
     reward = self._reward.copy() if self.reward == "step" else ended[0].astype(np.float32)
     return obs[0].view(np.int8).reshape(n, 4), reward, ended[0], ended[1], info
 
-# %% ../../nbs/3_labyrinth/00_env.ipynb #9bc21bc2
+# %% ../../nbs/3_labyrinth/00_env.ipynb #92d14998
 @patch
 def _checked(self: LabyrinthVectorEnv, actions):
     actions = np.asarray(actions)
@@ -733,7 +733,7 @@ def _checked(self: LabyrinthVectorEnv, actions):
         raise RuntimeError("No episode is under way: call reset() before step().")
     return actions.astype(np.int64, copy=False)
 
-
+# %% ../../nbs/3_labyrinth/00_env.ipynb #9bc21bc2
 @patch
 def _moves(self: LabyrinthVectorEnv, actions):
     """Checked actions, each of them 0..3: for what uses them before `step` would refuse them."""

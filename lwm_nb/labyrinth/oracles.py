@@ -160,7 +160,7 @@ class DepthFirst(MapPolicy):
         )  # fmt: skip
         return self.chosen.copy()
 
-# %% ../../nbs/3_labyrinth/01_oracles.ipynb #0e65e3fd
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #42c9dfea
 @compiled
 def _least_visited(bits, count, here, width, chance, action):
     delta = (-1, width, 1, -width)
@@ -178,7 +178,7 @@ def _least_visited(bits, count, here, width, chance, action):
                     action[i] = a
                 pick -= 1
 
-
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #0e65e3fd
 class LeastVisited(MapPolicy):
     "Go to the open neighbour that was visited least, ties broken uniformly (node counting)."
 
@@ -188,7 +188,7 @@ class LeastVisited(MapPolicy):
         _least_visited(bits, self.count, self.here, self.width, self.rng.random(len(bits)), action)
         return action
 
-# %% ../../nbs/3_labyrinth/01_oracles.ipynb #a69a161e
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #41006052
 @compiled
 def _nearest_new(doors, count, here, width, chance, action):
     "First move of a shortest way through `doors` to a cell with count 0; ties between cells by `chance`."
@@ -218,7 +218,7 @@ def _nearest_new(doors, count, here, width, chance, action):
             head += 1
         action[i] = best[int(chance[i] * found)] if found else 0
 
-
+# %% ../../nbs/3_labyrinth/01_oracles.ipynb #a69a161e
 class NearestFrontier(MapPolicy):
     "Shortest known way to the nearest cell not yet entered (Yamauchi 1997), ties broken uniformly."
 

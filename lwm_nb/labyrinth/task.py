@@ -68,7 +68,7 @@ def feasible_oracles(
         names.insert(names.index("known map"), "Bayes-optimal")
     return names
 
-# %% ../../nbs/3_labyrinth/03_task.ipynb #29e5c0c6
+# %% ../../nbs/3_labyrinth/03_task.ipynb #67094977
 @patch
 def oracles(
     self: LabyrinthTask,
@@ -78,7 +78,7 @@ def oracles(
     bayes = {"Bayes-optimal": lambda: BayesOptimal(self.size, epsilon)}
     return {name: (ORACLES | bayes)[name] for name in feasible_oracles(self)}
 
-
+# %% ../../nbs/3_labyrinth/03_task.ipynb #29e5c0c6
 @patch
 def references(self: LabyrinthTask) -> list[str]:
     "The oracles that tables and cards show beside agents, worst first."

@@ -27,6 +27,7 @@ from lwm_nb.latent.controller import (
     PPOPolicy,
     SeenVectorEnv,
     package,
+    recorded_states,
     train_cma,
     train_ppo,
 )
@@ -49,6 +50,8 @@ class ControllerConfig:
     """Where it learns."""
     temperature: float = 1.0
     """Of dreams."""
+    starts: Literal["first", "any"] = "first"
+    """Recorded rows at which a dream begins: of an episode the first, or any."""
     horizon: int = 200
     """Rows after which a dream is cut; and the longest episode of CMA-ES."""
     steps: int = 200_000
@@ -90,8 +93,8 @@ def learning_env(
     if config.where == "dream":
         settings = config_from_dict(LatentConfig, run.config["settings"])
         train, _ = recordings(settings.data or run.path / "data", read_run(run)[1], settings)
-        starts = np.stack([train.piece(k, 0, 1)[0][0] for k in range(len(train))])
-        dreams = model, config.num_envs, torch.from_numpy(starts)
+        starts = recorded_states(model, train, 4 if config.starts == "any" else None)
+        dreams = model, config.num_envs, starts
         return CodeDreams(*dreams, config.sees, config.horizon, config.temperature)
     env = task.make(1 if one else config.num_envs)
     return env if model is None else SeenVectorEnv(env, model, config.sees)
@@ -163,7 +166,7 @@ def train_controller(
     run.save_checkpoint(controller_tensors(choose), {"sees": config.sees, "steps": config.steps})
     return choose
 
-# %% ../../nbs/8_latent/09_controller_runs.ipynb #3ba5e5e1
+# %% ../../nbs/8_latent/09_controller_runs.ipynb #44f4a49b
 CONTROLLER_PRESETS = {
     "default": {},
     "laptop": {},
@@ -173,7 +176,7 @@ CONTROLLER_PRESETS = {
     "published": dict(num_envs=10, steps=7_900_000, lr=1e-4),
 }
 
-
+# %% ../../nbs/8_latent/09_controller_runs.ipynb #3ba5e5e1
 class ControllerTrainer:
     "Trains controllers on frozen world models."
 
@@ -183,7 +186,7 @@ class ControllerTrainer:
 
     def unused(self, config):
         "Settings without effect."
-        unused = ("temperature",) if config.where == "game" else ()
+        unused = ("temperature", "starts") if config.where == "game" else ()
         unused += ("lr",) if config.learner == "cma" else ()
         unused += ("world",) if config.sees == "pixels" else ()
         return unused + (() if config.learner == "cma" or config.where == "dream" else ("horizon",))
@@ -199,6 +202,7 @@ class ControllerTrainer:
     def method(self, task, config):
         "Name of the method."
         dream = f" in the dream τ {config.temperature:g}" if config.where == "dream" else ""
+        dream += " from any row" if dream and config.starts == "any" else ""
         return f"{config.learner} on {config.sees}{dream}"
 
     def train(self, run, task, config, resume=False, log=None):
@@ -207,7 +211,7 @@ class ControllerTrainer:
             raise ValueError(f"{run.path}: a controller cannot be resumed exactly, train it anew")
         return train_controller(run, task, config, log or (lambda row: None))
 
-# %% ../../nbs/8_latent/09_controller_runs.ipynb #b667810b
+# %% ../../nbs/8_latent/09_controller_runs.ipynb #bcd35429
 CONTROLLER_HELD_OUT = 1_000_003
 
 
@@ -226,7 +230,7 @@ def load(self: ControllerTrainer, run, name="last"):
     choose = controller_from(run.load_checkpoint(name)[0], space, number, config.seed)
     return Controller(model, choose, config.sees)
 
-
+# %% ../../nbs/8_latent/09_controller_runs.ipynb #a7471d3d
 @patch
 def judge(self: ControllerTrainer, run, task, episodes=100, seed=CONTROLLER_HELD_OUT):
     "Play held-out episodes of the real game; writes evaluation.json."
@@ -239,7 +243,7 @@ def judge(self: ControllerTrainer, run, task, episodes=100, seed=CONTROLLER_HELD
     run.write_json("evaluation", {"episodes": episodes, "seed": seed, "policies": stored})
     return found
 
-
+# %% ../../nbs/8_latent/09_controller_runs.ipynb #b667810b
 @patch
 def results(self: ControllerTrainer, run):
     "Returns of the episodes."

@@ -16,7 +16,7 @@ from .vae import foreground_error
 from ..worlds.episodes import Episodes
 from ..worlds.evaluation import with_actions
 
-# %% ../../nbs/8_latent/06_evaluation.ipynb #1d321233
+# %% ../../nbs/8_latent/06_evaluation.ipynb #84aa1ae5
 def whole_episodes(
     episodes: Episodes,  # a recording
     numbers: np.ndarray,  # (B,) which ones
@@ -26,7 +26,7 @@ def whole_episodes(
     length = int(min(longest, max(episodes.rows[number] for number in numbers)))
     return episodes.batch(np.asarray(numbers), np.zeros(len(numbers), np.int64), length)
 
-
+# %% ../../nbs/8_latent/06_evaluation.ipynb #1d321233
 @patch
 @torch.no_grad()
 def codes(
@@ -52,7 +52,7 @@ def wrong_actions(
     again = torch.where(row < long, row, 1 + (row - 1) % (long - 1).clamp(min=1))
     return with_actions(batch | {"action": action.gather(0, again)}, kind, 1)
 
-# %% ../../nbs/8_latent/06_evaluation.ipynb #d4a1bc5a
+# %% ../../nbs/8_latent/06_evaluation.ipynb #ff194f6e
 def _fitting(z, latent):
     """Codes in float32 at least; ValueError for another shape, and where their squares are out of range."""
     (z,) = _precise(z)
@@ -62,7 +62,7 @@ def _fitting(z, latent):
         raise ValueError(f"codes of up to {z.abs().max():.0e} are too large for {z.dtype}: scale them down")
     return z
 
-
+# %% ../../nbs/8_latent/06_evaluation.ipynb #d4a1bc5a
 def pairs(
     z: torch.Tensor,  # codes (T, B, D)
     batch: dict,  # action, first, mask (T, B)

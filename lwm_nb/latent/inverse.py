@@ -9,7 +9,7 @@ from fastcore.basics import patch
 from torch import nn
 from torch.nn import functional as F
 
-# %% ../../nbs/8_latent/04_inverse.ipynb #2e7f45f2
+# %% ../../nbs/8_latent/04_inverse.ipynb #1efe4519
 class InverseModel(nn.Module):
     "Two codes in a row to the action between them."
 
@@ -32,7 +32,7 @@ class InverseModel(nn.Module):
         "How likely each action is, as logits."
         return self.layers(torch.cat([before, after], -1))
 
-
+# %% ../../nbs/8_latent/04_inverse.ipynb #2e7f45f2
 @patch
 def terms(
     self: InverseModel,

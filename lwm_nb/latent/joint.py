@@ -110,7 +110,7 @@ class LatentWorldModel(nn.Module):
         parts = self.memory.after((state["hidden"], state["cell"]), state["z"], action)
         return tuple(part.masked_fill(first[:, None], 0.0) for part in parts)
 
-# %% ../../nbs/8_latent/05_joint.ipynb #2f08f888
+# %% ../../nbs/8_latent/05_joint.ipynb #8a3f3e5b
 @patch
 @torch.no_grad()
 def dream(
@@ -129,7 +129,7 @@ def dream(
     ended = chance < (logit / temperature).sigmoid()
     return {"z": z, "hidden": hidden, "cell": cell}, reward * self.reward_scale, ended
 
-
+# %% ../../nbs/8_latent/05_joint.ipynb #b344255b
 @patch
 @torch.no_grad()
 def imagine(self: LatentWorldModel, state, action, generator=None, temperature=1.0):
@@ -138,7 +138,7 @@ def imagine(self: LatentWorldModel, state, action, generator=None, temperature=1
     obs = self.vae.frames(self.vae.decode(state["z"]))
     return state | {"z": self.vae.encode(obs)[0]}, Imagined(obs, reward, ended)
 
-
+# %% ../../nbs/8_latent/05_joint.ipynb #2f08f888
 @patch
 @torch.no_grad()
 def decode(
@@ -157,7 +157,7 @@ def row_noise(
     "Noise row by row, so that the first rows do not depend on how many there are."
     return torch.stack([torch.randn(shape[1:], generator=generator) for _ in range(shape[0])])
 
-# %% ../../nbs/8_latent/05_joint.ipynb #4f7b5b38
+# %% ../../nbs/8_latent/05_joint.ipynb #1909647f
 @patch
 def terms(
     self: LatentWorldModel,
@@ -186,7 +186,7 @@ def terms(
     out |= {"lost": lost.sum() / nothing.clamp(min=1e-6), "z_std": mean.detach().std(0, correction=0).mean()}
     return out | self._sequence_terms(z, batch, out)
 
-
+# %% ../../nbs/8_latent/05_joint.ipynb #4f7b5b38
 @patch
 def _sequence_terms(self: LatentWorldModel, z, batch, out):
     memory = self.memory.terms(z, batch, self.reward_scale)

@@ -107,7 +107,7 @@ class MDNRNN(nn.Module):
         onehot = F.one_hot(action, self.num_actions).to(z.dtype)
         return self.cell(torch.cat([z, onehot], 1), state)
 
-# %% ../../nbs/8_latent/03_mdn_rnn.ipynb #1508299f
+# %% ../../nbs/8_latent/03_mdn_rnn.ipynb #906e8f77
 @patch
 def mixture(
     self: MDNRNN,
@@ -121,7 +121,7 @@ def mixture(
     stds = F.softplus(spread) + self.floor
     return Mixture(logits.masked_fill(wide, 0), means.masked_fill(wide, 0), stds.masked_fill(wide, 1))
 
-
+# %% ../../nbs/8_latent/03_mdn_rnn.ipynb #1508299f
 @patch
 def unroll(
     self: MDNRNN,

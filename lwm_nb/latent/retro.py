@@ -21,7 +21,7 @@ from ..foundations.compiled import next_below
 from ..foundations.seeding import check_seed, numpy_generator
 from ..foundations.tasks import Metric, Policy, UniformRandom, register_task
 
-# %% ../../nbs/8_latent/01_retro.ipynb #14fcdf93
+# %% ../../nbs/8_latent/01_retro.ipynb #2bba6274
 @dataclass(frozen=True)
 class RetroGame:
     "What we use of a console game."
@@ -31,7 +31,7 @@ class RetroGame:
     taps: tuple = ()  # buttons that are released in the second half of a step
     scale: float = 1.0  # factor of the rewards
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #14fcdf93
 SONIC_MOVES = {
     "stay": (), "left": ("LEFT",), "right": ("RIGHT",), "left+down": ("LEFT", "DOWN"),
     "right+down": ("RIGHT", "DOWN"), "down": ("DOWN",), "down+jump": ("DOWN", "B"),
@@ -118,7 +118,7 @@ class RetroEnv(gym.Env):
             _OPEN.pop("owner")
             _OPEN.pop("env").close()
 
-# %% ../../nbs/8_latent/01_retro.ipynb #e75d358b
+# %% ../../nbs/8_latent/01_retro.ipynb #c2e754bc
 @patch
 def _open(self: RetroEnv):
     if _OPEN.get("owner") is self:
@@ -135,7 +135,7 @@ def _open(self: RetroEnv):
     env.reset()
     self._start = env.em.get_state()
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #3a57720c
 @patch
 def _frames(self: RetroEnv, action):
     "The frames of one step: reward, and whether the game is over."
@@ -152,14 +152,14 @@ def _frames(self: RetroEnv, action):
             break
     return reward * self.game.scale, over
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #e75d358b
 @patch
 def _picture(self: RetroEnv):
     screen, out = self.emulator.em.get_screen(), np.empty((1, self.size, self.size, 3), np.uint8)
     shrink(np.stack([screen, screen])[None], *self._weights, out)
     return out[0]
 
-# %% ../../nbs/8_latent/01_retro.ipynb #ed445933
+# %% ../../nbs/8_latent/01_retro.ipynb #c679f7b4
 @patch
 def _begin(self: RetroEnv):
     env = self.emulator
@@ -171,7 +171,7 @@ def _begin(self: RetroEnv):
     for _ in range(next_below(self.dice, 0, self.noops + 1)):
         self._frames(0)
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #ab806cce
 @patch
 def reset(self: RetroEnv, *, seed=None, options=None):
     "Begin a game after some empty steps; or go on with the next life, where only a life was lost."
@@ -184,7 +184,7 @@ def reset(self: RetroEnv, *, seed=None, options=None):
     self.steps, self.over = 0, False
     return self._picture(), {}
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #6eeea363
 @patch
 def step(self: RetroEnv, action):
     "One step; info has `score` of the whole game, `lives`, `life_lost` and `game_over`."
@@ -197,13 +197,13 @@ def step(self: RetroEnv, action):
     truncated = self.steps >= self.max_steps and not terminated
     return self._picture(), reward, terminated, truncated, info
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #ed445933
 @patch
 def render(self: RetroEnv):
     "The screen of the console (H, W, 3) uint8; None without a render_mode."
     return None if self.render_mode is None else self.emulator.em.get_screen().copy()
 
-# %% ../../nbs/8_latent/01_retro.ipynb #622f5396
+# %% ../../nbs/8_latent/01_retro.ipynb #b545ad8f
 @patch
 def state(self: RetroEnv) -> dict:  # arrays by name
     "All that decides what happens from here on."
@@ -211,7 +211,7 @@ def state(self: RetroEnv) -> dict:  # arrays by name
     emulator = np.frombuffer(self.emulator.em.get_state(), np.uint8).copy()
     return {"emulator": emulator[None], "dice": self.dice.copy(), "numbers": numbers[None]}
 
-
+# %% ../../nbs/8_latent/01_retro.ipynb #622f5396
 @patch
 def load_state(
     self: RetroEnv,

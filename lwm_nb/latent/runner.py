@@ -14,12 +14,12 @@ import numpy as np
 from ..foundations.compiled import compiled, next_below
 from ..worlds.games import OVER, TIME, Game, check_whole, fill, register_game
 
-# %% ../../nbs/8_latent/00_runner.ipynb #dd46a23d
+# %% ../../nbs/8_latent/00_runner.ipynb #dcd81cb9
 SEGMENT, VIEW = 32, 16  # width of a segment; column of the screen where the runner is shown
 FLAT, GAP, WIDE_GAP, WALL, SPIKE, BAR, TRAP, WALKER = range(8)
 KINDS = ("flat", "gap", "wide gap", "wall", "spike", "bar", "trap", "walker")
 
-
+# %% ../../nbs/8_latent/00_runner.ipynb #dd46a23d
 @compiled
 def hashed(
     level: int,  # number of a level, at least 0
@@ -43,12 +43,12 @@ def segment_kind(
         return 0
     return (hashed(level, segment) >> 8) % 8
 
-# %% ../../nbs/8_latent/00_runner.ipynb #128e86fd
+# %% ../../nbs/8_latent/00_runner.ipynb #f6a0c1dd
 RUNNER_FIELDS = ("level", "x", "y", "speed_x", "speed_y", "grounded", "ducked")
 RUNNER_ACTIONS = ("stay", "right", "left", "up", "right+up", "left+up", "down")
 TEST_LEVELS = 1_000_000
 
-
+# %% ../../nbs/8_latent/00_runner.ipynb #128e86fd
 @dataclasses.dataclass(frozen=True)
 class RunnerSettings:
     "Settings of Runner."
@@ -81,12 +81,12 @@ def runner_begin(
     row[2] = settings[2] + next_below(dice, 0, int(settings[3]))
     row[3], row[4], row[5], row[6], row[7], row[8] = 8, 0, 0, 0, 1, 0
 
-# %% ../../nbs/8_latent/00_runner.ipynb #47a638d5
+# %% ../../nbs/8_latent/00_runner.ipynb #5d792f20
 @compiled
 def _kind_at(row, x, segments):
     return segment_kind(int(row[2]), int(x) // 32, segments)
 
-
+# %% ../../nbs/8_latent/00_runner.ipynb #47a638d5
 @compiled
 def blocked(
     kind: int,  # of a segment
@@ -135,7 +135,7 @@ def deadly(
         return left + 4 > 12 and left < 20 and low + height > 10
     return kind == 7 and left + 4 > walker and left < walker + 4 and low < 4
 
-# %% ../../nbs/8_latent/00_runner.ipynb #3a57b88a
+# %% ../../nbs/8_latent/00_runner.ipynb #b9c5b31f
 @compiled
 def _run(row, action, body, segments):
     "Speed and place along the level."
@@ -153,7 +153,7 @@ def _run(row, action, body, segments):
             return row[3], 0.0
     return x, speed
 
-
+# %% ../../nbs/8_latent/00_runner.ipynb #3a57b88a
 @compiled
 def _fall(row, x, action, body, segments):
     "Height, speed upwards, and whether the runner stands."
@@ -203,11 +203,11 @@ def runner_step(
         row[OVER], reward = 1, reward + 10
     return reward
 
-# %% ../../nbs/8_latent/00_runner.ipynb #2d3aa6cf
+# %% ../../nbs/8_latent/00_runner.ipynb #01581df6
 SKY, EARTH, RUNNER_COLOUR = (110, 170, 250), (120, 80, 40), (255, 170, 0)
 GROUND = 52  # first row of the ground
 
-
+# %% ../../nbs/8_latent/00_runner.ipynb #2d3aa6cf
 @compiled
 def _draw_segment(kind, left, walker, frame):
     if kind == 1:
@@ -225,7 +225,7 @@ def _draw_segment(kind, left, walker, frame):
     elif kind == 7:
         fill(frame, 48, left + walker, 4, 4, (150, 40, 170))
 
-# %% ../../nbs/8_latent/00_runner.ipynb #71dba972
+# %% ../../nbs/8_latent/00_runner.ipynb #c5612188
 @compiled
 def _background(frame):
     "Sky and ground."
@@ -238,7 +238,7 @@ def _background(frame):
         fill(frame, 0, 0, 52, 64, (110, 170, 250))
         fill(frame, 52, 0, 12, 64, (120, 80, 40))
 
-
+# %% ../../nbs/8_latent/00_runner.ipynb #71dba972
 def runner_draw(
     row: np.ndarray,  # (9,) time, over, RUNNER_FIELDS
     settings: np.ndarray,  # numbers of RunnerSettings, in their order

@@ -164,7 +164,7 @@ def draw_windows(
     which = np.searchsorted(ends, drawn, side="right")
     return episodes.batch(which, drawn - (ends - starts)[which], rows)
 
-# %% ../../nbs/8_latent/07_training.ipynb #58b07fb0
+# %% ../../nbs/8_latent/07_training.ipynb #c2fbc9df
 def make_latent(
     task,  # with `make`
     config: LatentConfig,  # settings
@@ -179,7 +179,7 @@ def make_latent(
             shape, actions, *sizes, config.detach, config.weights, foreground=config.foreground
         )
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #58b07fb0
 @torch.no_grad()
 def _measure(model, episodes):
     "Mean frame and size of the rewards, of (at most) the first hundred episodes."
@@ -258,7 +258,7 @@ class LatentLearner:
             check_alive(out["lost"], out["z_std"], self.done)
         return out
 
-# %% ../../nbs/8_latent/07_training.ipynb #8904edaf
+# %% ../../nbs/8_latent/07_training.ipynb #88826592
 @patch
 def _step(self: LatentLearner, loss, part):
     for group in self.optimiser.param_groups:
@@ -270,7 +270,7 @@ def _step(self: LatentLearner, loss, part):
     self.optimiser.step()
     self.done += 1
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #8904edaf
 @patch
 def _parts(self: LatentLearner, z, batch):
     memory = self.model.memory.terms(z, batch, self.model.reward_scale)
@@ -279,7 +279,7 @@ def _parts(self: LatentLearner, z, batch):
     loss = self.model.weights["mdn"] * memory["nats"] + outcome
     return {"loss": loss + self.model.weights["inverse"] * inverse["loss"], "mdn": memory["nats"]}
 
-# %% ../../nbs/8_latent/07_training.ipynb #e320e2d4
+# %% ../../nbs/8_latent/07_training.ipynb #018ba777
 @patch
 def update_memory(self: LatentLearner) -> dict:  # losses before the step
     "One step of memory and inverse model, from codes that do not change."
@@ -299,7 +299,7 @@ def update_memory(self: LatentLearner) -> dict:  # losses before the step
         self.watch()
     return {name: value.item() for name, value in found.items()}
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #e320e2d4
 @patch
 @torch.no_grad()
 def watch(self: LatentLearner) -> float:  # nats
@@ -314,7 +314,7 @@ def watch(self: LatentLearner) -> float:  # nats
         self.best = nats, {name: value.detach().clone() for name, value in parts.items()}
     return nats
 
-# %% ../../nbs/8_latent/07_training.ipynb #79deaba1
+# %% ../../nbs/8_latent/07_training.ipynb #123070e2
 @patch
 def pack(
     self: LatentLearner,
@@ -324,7 +324,7 @@ def pack(
     best = {f"best.{name}": value for name, value in self.best[1].items()}
     return tensors | best, meta | {"best": self.best[0] if self.best[1] else None}
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #2e88ef79
 @patch
 def unpack(
     self: LatentLearner,
@@ -336,14 +336,14 @@ def unpack(
     best = {k[5:]: v for k, v in tensors.items() if k.startswith("best.")}
     self.best = (meta["best"], best) if best else (math.inf, {})
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #792d5e93
 @patch
 def finished(self: LatentLearner) -> LatentWorldModel:  # the model that is kept
     "The autoencoder as it is, with the memory that predicted the watched episodes best."
     self.model.load_state_dict(self.best[1], strict=False)
     return self.model.eval()
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #79deaba1
 @torch.no_grad()
 def _row(learner, losses, spent, look):
     found = learner.model.terms({name: value.to(learner.device) for name, value in look.items()})
@@ -429,7 +429,7 @@ class LatentTrainer:
             raise ValueError(f"latent world models are trained on game and retro, not on {task.name!r}")
         return train_latent(run, task, config, resume, log or (lambda row: None))
 
-# %% ../../nbs/8_latent/07_training.ipynb #b677cbe5
+# %% ../../nbs/8_latent/07_training.ipynb #bbbf8522
 @patch
 def judge(self: LatentTrainer, run, task):
     "Judge on held-out episodes, as `judge_codes`; writes evaluation.json."
@@ -443,14 +443,14 @@ def judge(self: LatentTrainer, run, task):
     run.write_json("evaluation", {"model": found, "untrained": base, "episodes": len(held)})
     return found
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #548566bf
 @patch
 def results(self: LatentTrainer, run):
     "One result for each measure that there was something to judge for."
     stored = {k: v for k, v in run.read_json("evaluation")["model"].items() if v is not None}
     return [Result({"measure": name}, np.array([value])) for name, value in stored.items()]
 
-
+# %% ../../nbs/8_latent/07_training.ipynb #b677cbe5
 @patch
 def load(self: LatentTrainer, run, name="last"):
     "The trained model."

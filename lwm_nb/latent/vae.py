@@ -45,7 +45,7 @@ class VAE(nn.Module):
             self.decoder[-1].weight *= 0.3
             self.decoder[-1].bias.zero_()
 
-# %% ../../nbs/8_latent/02_vae.ipynb #b277a657
+# %% ../../nbs/8_latent/02_vae.ipynb #bd54ccc9
 @patch
 def pixels(
     self: VAE,
@@ -55,7 +55,7 @@ def pixels(
     frames = obs.to(self.mean_frame.dtype) / self.scale
     return frames[:, None] if len(self.obs_shape) == 2 else frames.movedim(-1, 1)
 
-
+# %% ../../nbs/8_latent/02_vae.ipynb #8e90e86e
 @patch
 def frames(
     self: VAE,
@@ -65,7 +65,7 @@ def frames(
     pictures = pixels * self.scale
     return pictures[:, 0] if len(self.obs_shape) == 2 else pictures.movedim(1, -1)
 
-
+# %% ../../nbs/8_latent/02_vae.ipynb #cd5710d8
 @patch
 def encode(
     self: VAE,
@@ -75,7 +75,7 @@ def encode(
     mean, spread = self.encoder(self.pixels(obs) - self.mean_frame).chunk(2, dim=1)
     return mean, F.softplus(spread) + 1e-3
 
-
+# %% ../../nbs/8_latent/02_vae.ipynb #b277a657
 @patch
 def decode(
     self: VAE,
@@ -84,7 +84,7 @@ def decode(
     "The picture of a code: the mean frame, and what differs."
     return self.decoder(z) + self.mean_frame
 
-# %% ../../nbs/8_latent/02_vae.ipynb #1dc90288
+# %% ../../nbs/8_latent/02_vae.ipynb #5b3e39ad
 @patch
 def is_foreground(
     self: VAE,
@@ -93,7 +93,7 @@ def is_foreground(
     "Where a frame differs from the mean frame."
     return ((pixels - self.mean_frame).abs() > self.threshold).any(1, keepdim=True)
 
-
+# %% ../../nbs/8_latent/02_vae.ipynb #7c42089b
 def normal_kl(
     mean: torch.Tensor,  # (N, D)
     std: torch.Tensor,  # (N, D), > 0
@@ -102,7 +102,7 @@ def normal_kl(
     mean, std = _precise(mean, std)
     return (0.5 * (mean.square() + std.square() - 1) - std.log()).sum(1)
 
-
+# %% ../../nbs/8_latent/02_vae.ipynb #1dc90288
 @patch
 def terms(
     self: VAE,
@@ -118,7 +118,7 @@ def terms(
     error = (weight * squared).flatten(1).sum(1) / (2 * self.sigma**2)
     return {"error": error, "kl": normal_kl(mean, std), "z": mean}
 
-# %% ../../nbs/8_latent/02_vae.ipynb #dcbdf09d
+# %% ../../nbs/8_latent/02_vae.ipynb #d876e7f1
 def foreground_error(
     vae: VAE,  # knows the mean frame
     obs: torch.Tensor,  # frames (N, *obs_shape)
@@ -135,7 +135,7 @@ def foreground_error(
     of = lambda painted: ((painted - pixels).square() * there).sum()
     return (of(pictures.clamp(0, 1)) / of(vae.mean_frame)).item()
 
-
+# %% ../../nbs/8_latent/02_vae.ipynb #dcbdf09d
 @patch
 @torch.no_grad()
 def set_mean(

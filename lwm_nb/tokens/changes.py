@@ -39,7 +39,7 @@ class ChangeModel(TokenModel):
         self.where = nn.Linear(width, self.slots + 1)
         self.says = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, self.codes))
 
-# %% ../../nbs/9_tokens/05_changes.ipynb #535f19c0
+# %% ../../nbs/9_tokens/05_changes.ipynb #24d3fbf2
 @patch
 def opening(
     self: ChangeModel,
@@ -50,7 +50,7 @@ def opening(
     _, ago = self.tables()
     return self.action(action) + self.whole((F.embedding(before, ago) + self.slot.weight[1:]).flatten(-2))
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #535f19c0
 @patch
 def write(self: ChangeModel, tokens, action, before):
     "Vectors of all places (..., slots + 1, D), and which of them are in use (..., slots + 1)."
@@ -60,7 +60,7 @@ def write(self: ChangeModel, tokens, action, before):
     used = torch.arange(self.slots + 1, device=count.device) <= count[..., None]
     return torch.cat([self.opening(action, before)[..., None, :], changes], -2), used
 
-# %% ../../nbs/9_tokens/05_changes.ipynb #2bf53b24
+# %% ../../nbs/9_tokens/05_changes.ipynb #07722f34
 @patch
 def next_slots(
     self: ChangeModel,
@@ -73,7 +73,7 @@ def next_slots(
     barred = (slot <= at[..., None]) | (nothing[..., None] & (slot != at[..., None] + 1))
     return self.where(said).masked_fill(barred, -torch.inf)
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #2bf53b24
 @patch
 def next_tokens(
     self: ChangeModel,
@@ -114,7 +114,7 @@ def judged(
     right[change] &= odds.argmax(-1) == pick(tokens)
     return where + what, right
 
-# %% ../../nbs/9_tokens/05_changes.ipynb #2e789b8c
+# %% ../../nbs/9_tokens/05_changes.ipynb #09cf90f8
 @patch
 def read(self: ChangeModel, tokens, action, first):
     "What the transformer says (B, T, slots + 1, D), 0 at idle places; and the tokens of the rows before."
@@ -133,7 +133,7 @@ def read(self: ChangeModel, tokens, action, first):
     said = torch.zeros_like(x).scatter(1, take, said * real[..., None])
     return said.unflatten(1, (-1, n)), before
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #2eddee2e
 @patch
 def rows(self: ChangeModel, tokens, action, first):
     "As `TokenModel.rows`, 0 for the first of a window from the middle; reward and end are read at the end."
@@ -141,14 +141,14 @@ def rows(self: ChangeModel, tokens, action, first):
     asked = torch.cat([first[:, :1], torch.ones_like(first[:, 1:])], 1)
     return self.judged(said, tokens, before, asked)[0].sum(-1), self.closing(said, tokens, before)
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #2d2ff649
 @patch
 def closing(self: ChangeModel, said, tokens, before):
     "Where reward and end are read (..., D): at the last place in use."
     last = listed(tokens, before)[1][..., None, None]
     return said.gather(-2, last.expand(*said.shape[:-2], 1, said.shape[-1]))[..., 0, :]
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #2e789b8c
 @patch
 def guesses(self: ChangeModel, tokens, action, first):
     "As `TokenModel.guesses`; a change counts where slot and token are right, else the old token stands."
@@ -157,7 +157,7 @@ def guesses(self: ChangeModel, tokens, action, first):
     hit = torch.zeros_like(right).scatter(-1, listed(tokens, before)[0], right)
     return tokens.where(hit, before), self.closing(said, tokens, before)
 
-# %% ../../nbs/9_tokens/05_changes.ipynb #dacee841
+# %% ../../nbs/9_tokens/05_changes.ipynb #19aa5497
 @patch
 def initial(self: ChangeModel, num_envs):
     "As `TokenModel.initial`; used (B, places) instead of seen."
@@ -166,7 +166,7 @@ def initial(self: ChangeModel, num_envs):
     used = torch.zeros(state["cache"].shape[0], state["cache"].shape[4], dtype=torch.bool, device=self.device)
     return state | {"used": used}
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #57e47cad
 @patch
 def places(self: ChangeModel, state, action, tokens):
     "As `TokenModel.places`; what idle places say means nothing."
@@ -179,7 +179,7 @@ def places(self: ChangeModel, state, action, tokens):
     used = torch.cat([state["used"], used], 1)[:, n:]
     return said, {"cache": cache, "tokens": tokens, "used": used, "frame": frame}
 
-
+# %% ../../nbs/9_tokens/05_changes.ipynb #dacee841
 @patch
 def token_log_prob(self: ChangeModel, state, action, tokens):
     "Log-probability of each place of the list (B, slots + 1), 0 where idle."

@@ -64,7 +64,7 @@ class ActorCritic(nn.Module):
         self.heads = nn.Linear(hidden, num_actions + 1)
         nn.init.normal_(self.heads.weight, std=0.01)
 
-# %% ../../nbs/9_tokens/04_imagination.ipynb #im9feat0
+# %% ../../nbs/9_tokens/04_imagination.ipynb #9ac32184
 @patch
 def features(
     self: ActorCritic,
@@ -79,7 +79,7 @@ def features(
     rows, seen = len(seen), seen.flatten(0, 1).permute(0, 3, 1, 2)
     return self.look(seen).flatten(1).unflatten(0, (rows, -1))
 
-
+# %% ../../nbs/9_tokens/04_imagination.ipynb #im9feat0
 @patch
 def forward(
     self: ActorCritic,

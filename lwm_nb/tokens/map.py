@@ -14,7 +14,7 @@ from ..foundations.compiled import compiled
 from ..labyrinth.env import MOVES
 from .imagination import ActorCritic, ActorPolicy
 
-# %% ../../nbs/9_tokens/08_map.ipynb #map00005
+# %% ../../nbs/9_tokens/08_map.ipynb #7890e10f
 _MOVES = np.array(MOVES)
 
 
@@ -33,7 +33,7 @@ def _draw(bits, action, first, page, pages):
             now[middle, middle, 0] = 1
             now[middle, middle, 1:] = bits[t, b]
 
-
+# %% ../../nbs/9_tokens/08_map.ipynb #map00005
 def check_rows(
     bits: np.ndarray,  # (T, B, 4)
     action: np.ndarray,  # (T, B), 0..3
@@ -66,7 +66,7 @@ def draw_maps(
     )
     return pages
 
-# %% ../../nbs/9_tokens/08_map.ipynb #map00011
+# %% ../../nbs/9_tokens/08_map.ipynb #3f7e6d72
 FAR = 1e6  # where the map knows no way
 
 
@@ -94,7 +94,7 @@ def _search(pages, ways):
                         queue[tail] = to[0] * side + to[1]
                         tail += 1
 
-
+# %% ../../nbs/9_tokens/08_map.ipynb #map00011
 def steps_to_new(
     pages: np.ndarray,  # (N, S, S, 5) maps of `draw_maps`
 ) -> np.ndarray:  # (N, 4, S, S) float32: steps to each unvisited cell, beginning with each action; else FAR
@@ -143,7 +143,7 @@ class Planner(ActorCritic):
         nn.init.zeros_(self.worth.bias)
         self.critic, self.heads = nn.Sequential(nn.Linear(width + 3, 64), nn.ReLU()), nn.Linear(64, 1)
 
-# %% ../../nbs/9_tokens/08_map.ipynb #map00018
+# %% ../../nbs/9_tokens/08_map.ipynb #41e5b871
 @patch
 def judge(
     self: Planner,
@@ -164,7 +164,7 @@ def judge(
     counts = pages[..., 0].sum((1, 2)) / 25, new.sum((1, 2)) / 5, best.amax(1).clamp(min=-100) / 10
     return worth, best, self.heads(self.critic(torch.cat([sums, torch.stack(counts, 1)], 1)))[:, 0]
 
-
+# %% ../../nbs/9_tokens/08_map.ipynb #map00018
 def cropped(
     pages: torch.Tensor,  # (N, S, S, 5) maps
 ) -> torch.Tensor:  # (N, S', S', 5), S' odd and at most S
@@ -176,7 +176,7 @@ def cropped(
     edge = max(0, side // 2 - 1 - int(cells.abs().max())) if len(cells) else side // 2
     return pages[:, edge : side - edge, edge : side - edge]
 
-# %% ../../nbs/9_tokens/08_map.ipynb #map00021
+# %% ../../nbs/9_tokens/08_map.ipynb #49a04b4f
 @patch
 def forward(
     self: Planner,
@@ -196,7 +196,7 @@ def forward(
     _, best, value = self.judge(cropped(pages.flatten(0, 1)))
     return best.log_softmax(-1).unflatten(0, action.shape), value.view(action.shape), pages.flatten(2)
 
-
+# %% ../../nbs/9_tokens/08_map.ipynb #map00021
 @patch
 def sized(
     self: Planner,

@@ -103,7 +103,7 @@ class SideBySide(VectorEnv):
         for part in self.parts:
             part.close(**options)
 
-# %% ../../nbs/9_tokens/09_practice.ipynb #546dbcb7
+# %% ../../nbs/9_tokens/09_practice.ipynb #957ade61
 @patch
 def _finals(self: SideBySide, ended, infos):
     "Last observations, as `Rows` reads them; with NEXT_STEP they are the observations themselves."
@@ -116,20 +116,20 @@ def _finals(self: SideBySide, ended, infos):
         start += part.num_envs
     return {"final_obs": final, "_final_obs": ended}
 
-
+# %% ../../nbs/9_tokens/09_practice.ipynb #199457b3
 def _with_state(parts):
     for part in parts:
         if not (hasattr(part, "state") and hasattr(part, "load_state")):
             raise AttributeError(f"{type(part).__name__} has no state() and load_state()")
 
-
+# %% ../../nbs/9_tokens/09_practice.ipynb #1f2e7cd3
 @patch(as_prop=True)
 def state(self: SideBySide):  # a method: arrays by name
     "All that decides what happens from here on; AttributeError where a part cannot say it."
     _with_state(self.parts)
     return lambda: {f"{i}.{k}": v for i, part in enumerate(self.parts) for k, v in part.state().items()}
 
-
+# %% ../../nbs/9_tokens/09_practice.ipynb #546dbcb7
 @patch(as_prop=True)
 def load_state(self: SideBySide):  # a method: takes what `state` gave
     "Go on from there; AttributeError where a part cannot."
@@ -475,7 +475,7 @@ def update(self: Practice):
     self.lengths += [int(length) for row in told for length in row.episode_length]
     self.returns += [float(value) for row in told for value in row.episode_return]
 
-# %% ../../nbs/9_tokens/09_practice.ipynb #693d8bb0
+# %% ../../nbs/9_tokens/09_practice.ipynb #c3b2185e
 @patch
 def pack(self: Practice) -> tuple[dict, dict]:  # tensors, JSON-able rest
     "All that is needed to go on; without the environments where they cannot give their state."
@@ -488,7 +488,7 @@ def pack(self: Practice) -> tuple[dict, dict]:  # tensors, JSON-able rest
         tensors |= {f"rows.{k}": torch.from_numpy(v) for k, v in self.rows.state().items()}
     return tensors, {"done": self.learner.done, "stage": self.stage, "losses": self.losses}
 
-
+# %% ../../nbs/9_tokens/09_practice.ipynb #693d8bb0
 @patch
 def unpack(
     self: Practice,  # fresh, of the same settings
@@ -600,12 +600,12 @@ def practise(
                 raise KeyboardInterrupt
     return practice.policy()
 
-# %% ../../nbs/9_tokens/09_practice.ipynb #c923d4ee
+# %% ../../nbs/9_tokens/09_practice.ipynb #744dab33
 EXPLORER = dict(frames=3_500_000, stages="3:50 4,5:100 3,4,5:700")
 PLANNER = dict(memory="map", frames=1_000_000, stages="3:50 4,5:100 3,4,5:700")
 PRACTICE_PRESETS = {"default": {}, "explorer": EXPLORER, "planner": PLANNER}
 
-
+# %% ../../nbs/9_tokens/09_practice.ipynb #c923d4ee
 def quick_practice(
     config: PracticeConfig,  # of a run
     updates: int,  # steps of the optimiser, about

@@ -78,7 +78,7 @@ class VQ(nn.Module):
         "The codes of tokens."
         return self.codebook[tokens]
 
-# %% ../../nbs/9_tokens/00_quantisers.ipynb #c3397ff6
+# %% ../../nbs/9_tokens/00_quantisers.ipynb #65db0728
 @patch
 def forward(
     self: VQ,
@@ -96,7 +96,7 @@ def forward(
     vectors = straight_through(flat, codes.detach())
     return Quantised(vectors.view(z.shape), tokens.view(z.shape[:-1]), loss)
 
-
+# %% ../../nbs/9_tokens/00_quantisers.ipynb #c3397ff6
 @patch
 @torch.no_grad()
 def follow(

@@ -80,7 +80,7 @@ def tables(self: TokenModel) -> tuple[torch.Tensor, torch.Tensor]:  # (codes, D)
         before = before + torch.cat([ago, torch.zeros_like(ago[:1])])
     return now, before
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #tmclock0
+# %% ../../nbs/9_tokens/03_token_model.ipynb #ef499a95
 @patch
 def clocks(
     self: TokenModel,
@@ -90,7 +90,7 @@ def clocks(
     "What the places of whole sequences are turned by: the number of their frame."
     return torch.arange(action.shape[1], device=action.device).repeat_interleave(self.slots + 1)
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmclock0
 @patch
 def clock(
     self: TokenModel,
@@ -100,7 +100,7 @@ def clock(
     "What the places of the next row are turned by."
     return state["frame"] + 1
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #7714c68a
+# %% ../../nbs/9_tokens/03_token_model.ipynb #b1a1a6ab
 @patch
 def write(
     self: TokenModel,
@@ -114,7 +114,7 @@ def write(
     places = torch.cat([self.action(action)[:, :, None], F.embedding(tokens, now)], 2)
     return places + F.embedding(torch.cat([before, none], 2), ago) + self.slot.weight
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #adfd7890
 @patch
 def read(
     self: TokenModel,
@@ -131,19 +131,19 @@ def read(
     clock = self.clocks(action.masked_fill(first, self.num_actions), ago)
     return self.transformer(x, clock, mask)[0].unflatten(1, (rows, self.slots + 1))
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #58d3a7bc
 @patch
 def odds(self: TokenModel, said: torch.Tensor) -> torch.Tensor:  # (..., slots, codes)
     "Log-odds of tokens, of what is said (..., slots + 1, D): each place speaks of the next token."
     return self.says(said[..., :-1, :])
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #7714c68a
 @patch
 def closing(self: TokenModel, said: torch.Tensor) -> torch.Tensor:  # (..., D)
     "Where reward and end are read: at the last place."
     return said[..., -1, :]
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #tmrows01
+# %% ../../nbs/9_tokens/03_token_model.ipynb #0ba0d20f
 @patch
 def rows(
     self: TokenModel,
@@ -156,7 +156,7 @@ def rows(
     each = -F.cross_entropy(self.odds(said).permute(0, 3, 1, 2), tokens, reduction="none")
     return each.sum(2), self.closing(said)
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmrows01
 @patch
 def guesses(
     self: TokenModel,
@@ -212,7 +212,7 @@ class TokenPrediction:
             mean = mean + chance.view(-1, *[1] * frame.ndim) * frame
         return mean
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #75f7fe90
+# %% ../../nbs/9_tokens/03_token_model.ipynb #c1d43d39
 @patch
 def initial(
     self: TokenModel,
@@ -225,7 +225,7 @@ def initial(
     tokens = number(self.slots, value=self.codes)
     return {"cache": cache, "tokens": tokens, "seen": number(), "frame": number(value=-1)}
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #75f7fe90
 @patch
 def in_view(
     self: TokenModel,
@@ -258,7 +258,7 @@ def places(
     cache = torch.cat([state["cache"][:, :, :, :, n:], new], 4)
     return said, {"cache": cache, "tokens": tokens, "seen": seen, "frame": frame}
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #tmtlp001
+# %% ../../nbs/9_tokens/03_token_model.ipynb #1a2b4263
 @patch
 def token_log_prob(
     self: TokenModel,
@@ -270,7 +270,7 @@ def token_log_prob(
     said, _ = self.places(state, action, tokens)
     return self.odds(said).log_softmax(-1).gather(-1, tokens[..., None])[..., 0]
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #905fc303
 @patch
 def observe(self: TokenModel, state, obs, action, first):
     "Take a row in, as `WorldModel.observe`."
@@ -279,7 +279,7 @@ def observe(self: TokenModel, state, obs, action, first):
     _, after = self.places(state, action, self.tokenizer.encode(obs))
     return after, TokenPrediction(self, state, action)
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #tmtlp001
 @patch
 def decode(self: TokenModel, state):
     "Pictures (B, H, W, 3) uint8 of what was seen last."
@@ -288,7 +288,7 @@ def decode(self: TokenModel, state):
         return Corners.picture(shown)
     return shown.round().to(torch.uint8).expand(*shown.shape[:-1], 3).cpu().numpy()
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #2e5f338d
+# %% ../../nbs/9_tokens/03_token_model.ipynb #d3ad183a
 @patch
 @torch.no_grad()
 def draw(
@@ -317,7 +317,7 @@ def draw(
     cache = self.transformer.close_buffer(buffer, past)
     return tokens, said, {"cache": cache, "tokens": tokens, "seen": seen, "frame": frame}
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #2e5f338d
 @patch
 @torch.no_grad()
 def imagine(self: TokenModel, state, action, generator=None, temperature=1.0):
@@ -329,7 +329,7 @@ def imagine(self: TokenModel, state, action, generator=None, temperature=1.0):
     reward = self.rewards[which.to(self.device)]
     return state, Imagined(self.tokenizer.decode(tokens), reward, ended.to(self.device))
 
-# %% ../../nbs/9_tokens/03_token_model.ipynb #fac8913b
+# %% ../../nbs/9_tokens/03_token_model.ipynb #c8e0b7bb
 @patch
 def loss(
     self: TokenModel,
@@ -350,7 +350,7 @@ def loss(
     log_prob = each.detach().T
     return {"loss": out["token_loss"] + out["reward_loss"] + out["end_loss"], **out, "log_prob": log_prob}
 
-
+# %% ../../nbs/9_tokens/03_token_model.ipynb #fac8913b
 @patch
 def outcome_loss(
     self: TokenModel,

@@ -111,11 +111,11 @@ class PatchBook(nn.Module):
         shown = from_patches(self.patches[tokens] * self.scale, self.size, self.grid)
         return shown.reshape(*tokens.shape[:-1], *self.obs_shape)
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #a1244c36
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #8fe3ee1b
 def _block(inputs, outputs):
     return nn.Sequential(nn.GroupNorm(32, inputs), nn.SiLU(), nn.Conv2d(inputs, outputs, 3, padding=1))
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #a1244c36
 class Residual(nn.Module):
     "Two convolutions of 3×3 beside a shortcut, normalised before each."
 
@@ -146,7 +146,7 @@ class PixelAttention(nn.Module):
         looked = F.scaled_dot_product_attention(q, k, v).transpose(1, 2)
         return x + self.out(looked.reshape(x.shape))
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #3b895d03
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #96b32d04
 def _iris_half(levels, blocks, side, channels, resample):
     "Blocks of each level, attention at 16 and 8 pixels, and what leads to the next level."
     layers = []
@@ -158,7 +158,7 @@ def _iris_half(levels, blocks, side, channels, resample):
             side = side // 2 if resample is _down else side * 2
     return layers
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #d2ac72be
 def _down(channels):
     return [nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(channels, channels, 3, stride=2)]
 
@@ -166,7 +166,7 @@ def _down(channels):
 def _up(channels):
     return [nn.Upsample(scale_factor=2), nn.Conv2d(channels, channels, 3, padding=1)]
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #3b895d03
 def iris_networks(
     channels: int = 3,  # of a frame
     side: int = 64,  # of a frame in pixels
@@ -276,7 +276,7 @@ class Tokenizer(nn.Module):
         self.encoder, self.decoder = networks
         self.value = nn.Linear(self.slots * inner, 1) if value else None
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #a549af93
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #7427679d
 @patch
 def vectors(
     self: Tokenizer,
@@ -287,7 +287,7 @@ def vectors(
     pixels = obs.reshape(-1, *(grid or self.grid)).permute(0, 3, 1, 2).float() / self.scale
     return self.encoder(pixels).flatten(2).transpose(1, 2)
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #87797508
 @patch
 def paint(
     self: Tokenizer,
@@ -298,14 +298,14 @@ def paint(
     rows = (grid or self.grid)[0] // self.size[0]
     return self.decoder(codes.transpose(1, 2).unflatten(2, (rows, -1))).permute(0, 2, 3, 1)
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #e037d176
 @patch
 def forward(self: Tokenizer, obs) -> Reconstruction:
     "Frames (N, *obs_shape) through the bottleneck, with gradients."
     found = self.quantiser(self.vectors(obs))
     return Reconstruction(self.paint(found.vectors), found.tokens, found.loss)
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #a3d5bc23
 @patch
 @torch.no_grad()
 def encode(self: Tokenizer, obs: torch.Tensor) -> torch.Tensor:  # (..., slots)
@@ -317,7 +317,7 @@ def encode(self: Tokenizer, obs: torch.Tensor) -> torch.Tensor:  # (..., slots)
     self.train(training[0]).quantiser.train(training[1])
     return torch.cat(found).view(*lead, self.slots)
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #a549af93
 @patch
 @torch.no_grad()
 def decode(self: Tokenizer, tokens: torch.Tensor) -> torch.Tensor:  # (..., *obs_shape), 0..scale
@@ -337,7 +337,7 @@ def as_book(
     patches = to_patches(tokenizer.paint(tokenizer.quantiser.vectors(every)).clamp(0, 1), tokenizer.size)
     return PatchBook(patches[:, 0], tokenizer.obs_shape, tokenizer.size, tokenizer.scale)
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #62e0bb40
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #ed1b3ba4
 LOSSES = ("mse", "l1", "foreground", "worst", "perceptual", "lpips")
 
 
@@ -362,7 +362,7 @@ def frame_loss(
 
     return partial(_frame_loss, name, median, eye)
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #62e0bb40
 def _frame_loss(name, median, eye, painted, true):
     if not painted.numel():
         raise ValueError(f"frames are {tuple(painted.shape)}: give at least one of one pixel")
@@ -382,7 +382,7 @@ def _frame_loss(name, median, eye, painted, true):
         return off.abs().mean() + eye(painted.permute(0, 3, 1, 2), true.permute(0, 3, 1, 2)).mean()
     return squared.mean()
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #lpips001
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #d684da90
 VGG_CONVOLUTIONS = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 VGG_POOLED, VGG_SEEN = (5, 10, 17, 24), (2, 7, 14, 21, 28)  # a pool before; looked at after
 LPIPS_BRING = (
@@ -390,7 +390,7 @@ LPIPS_BRING = (
     "features.N.weight and .bias (torchvision) and lin0 … lin4.model.1.weight (LPIPS)"
 )
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #lpips001
 class Lpips(nn.Module):
     "Perceptual distance of Zhang et al. 2018, equation 1, over VGG-16; ValueError where weights lack."
 
@@ -423,7 +423,7 @@ class Lpips(nn.Module):
             maps += [F.normalize(x, dim=1, eps=1e-10)] if n in VGG_SEEN else []  # no NaN in its gradient at 0
         return maps
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #lpips002
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #bc8f6aa0
 @patch
 def forward(
     self: Lpips,
@@ -438,7 +438,7 @@ def forward(
         apart = apart + F.conv2d((a - b).square(), getattr(self, f"lin{k}_model_1_weight")).mean((1, 2, 3))
     return apart
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #lpips002
 def load_lpips(
     file: str | Path,  # a safetensors file
 ) -> Lpips:  # frozen: it has no parameters
@@ -523,7 +523,7 @@ class TokenizerLearner:
         self.measure = frame_loss(self.loss, median_frame(frames) / self.tokenizer.scale, self.eye)
         self.frames = distinct_patches(frames, self.tokenizer.size) if self.parts else frames
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #93c1cae6
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #539aa9ce
 @patch
 def update(self: TokenizerLearner) -> float:  # loss before the step
     "One step of the optimiser; which frames are drawn depends on the seed and the number of the update."
@@ -547,7 +547,7 @@ def update(self: TokenizerLearner) -> float:  # loss before the step
     self.done += 1
     return loss.item()
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #93c1cae6
 def fit_tokenizer(
     tokenizer: Tokenizer,  # trained in place
     frames: torch.Tensor,  # (N, *obs_shape) uint8
@@ -558,7 +558,7 @@ def fit_tokenizer(
     learner = TokenizerLearner(tokenizer, frames, updates, **settings)
     return [learner.update() for _ in range(updates)]
 
-# %% ../../nbs/9_tokens/01_tokenizer.ipynb #64647d9b
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #2bbe8d33
 GAME_THINGS = {
     "catch": (
         Thing("ball", 2, 2, WHITE, lambda s: (s["ball_y"], s["ball_x"]), ("ball_y", "ball_x")),
@@ -571,7 +571,7 @@ GAME_THINGS = {
     ),
 }
 
-
+# %% ../../nbs/9_tokens/01_tokenizer.ipynb #64647d9b
 def places_right(
     frames: torch.Tensor,  # (T, B, H, W, 3), 0..255
     truth: dict,  # exact states (T, B)

@@ -98,14 +98,14 @@ class Memory:
         "All frames."
         return torch.from_numpy(np.concatenate([e.obs for e in self.episodes]))
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #t06mem0
+# %% ../../nbs/9_tokens/07_trainer.ipynb #6be4fc7b
 @patch
 def columns(self: Memory) -> torch.Tensor:  # (T, B, *obs_shape)
     "Frames side by side: of the longer half of the episodes, cut to the shortest of these."
     rows = sorted(len(e.obs) for e in self.episodes)[len(self.episodes) // 2]
     return torch.from_numpy(np.stack([e.obs[:rows] for e in self.episodes if len(e.obs) >= rows], 1))
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #t06mem0
 @patch
 def returns(
     self: Memory,
@@ -120,7 +120,7 @@ def returns(
         out.append(after)
     return torch.from_numpy(np.concatenate(out))
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #e0e7fa0e
+# %% ../../nbs/9_tokens/07_trainer.ipynb #bb11a95b
 @patch
 def windows(
     self: Memory,
@@ -144,7 +144,7 @@ def windows(
     mask = index < (begin + rows)[at]
     return self._rows(np.minimum(index, len(rows) - 1), mask)
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #e0e7fa0e
 @patch
 def _rows(self: Memory, index, mask):
     flat = self.flat()
@@ -411,7 +411,7 @@ class TokensLearner:
         "Updates of the tokenizer so far."
         return self.tokenizer_learner.done if self.tokenizer_learner else 0
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #t06mk0
+# %% ../../nbs/9_tokens/07_trainer.ipynb #292ba0d5
 @patch
 def _take(self: TokensLearner, pretrained):
     part, _, folder = pretrained.partition(":")
@@ -422,7 +422,7 @@ def _take(self: TokensLearner, pretrained):
     if part == "world":
         self.model = other.model.requires_grad_(False).to(self.device)
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #46dfd6c7
 @patch
 def make_world(self: TokensLearner):
     "The world model, when the tokenizer is done."
@@ -438,7 +438,7 @@ def make_world(self: TokensLearner):
     learned = [p for p in self.model.parameters() if p.requires_grad]
     self.optimiser = torch.optim.AdamW(learned, lr=config.world_lr, weight_decay=0.01, fused=True)
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #t06mk0
 def _seen_through(eyes, obs):
     return eyes.decode(eyes.encode(obs))
 
@@ -480,7 +480,7 @@ def lessons(self: TokensLearner) -> tuple:  # frames, and what followed each, wh
     returns = played.returns().to(self.device) if self.config.value_head else None
     return played.frames().to(self.device), returns
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #5e89f9f3
+# %% ../../nbs/9_tokens/07_trainer.ipynb #fd786f90
 @patch
 def begin_tokenizer(self: TokensLearner):
     "Make ready to train the tokenizer."
@@ -494,7 +494,7 @@ def begin_tokenizer(self: TokensLearner):
     frames, returns = self.lessons()
     self.tokenizer_learner = TokenizerLearner(self.tokenizer, frames, returns=returns, **settings)
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #5e89f9f3
 @patch
 def tokenizer_update(self: TokensLearner) -> dict:  # its loss
     "One update of the tokenizer."
@@ -503,7 +503,7 @@ def tokenizer_update(self: TokensLearner) -> dict:  # its loss
     self.tokenizer.requires_grad_(True)
     return {"tokenizer_loss": self.tokenizer_learner.update()}
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #t07world0
+# %% ../../nbs/9_tokens/07_trainer.ipynb #7d581492
 @patch
 def look_again(self: TokensLearner):
     "The world model takes over what the tokenizer has learned; old tokens are forgotten."
@@ -513,7 +513,7 @@ def look_again(self: TokensLearner):
         self.model.tokenizer = as_book(self.tokenizer).to(self.device)
     self.memory.tokens = None
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #t07world0
 @patch
 def world_update(self: TokensLearner) -> dict:  # losses
     "One update of the world model."
@@ -535,7 +535,7 @@ def world_update(self: TokensLearner) -> dict:  # losses
     self.world_done += 1
     return {k: v.item() for k, v in found.items() if v.ndim == 0}
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #16a44187
+# %% ../../nbs/9_tokens/07_trainer.ipynb #8670ad12
 @patch
 @torch.no_grad()
 def start(
@@ -561,7 +561,7 @@ def start(
         _, state = model.places(state, asked, lead["tokens"][t])
     return state, obs[-1], action[-1], first[-1], hidden
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #16a44187
 @patch
 def actor_update(self: TokensLearner) -> dict:  # losses and what the dream gave
     "One rollout in the dream, and what is learned from it."
@@ -571,7 +571,7 @@ def actor_update(self: TokensLearner) -> dict:  # losses and what the dream gave
     rollout, _ = roll_out(self.model, self.actor.actor, start, config.horizon, dice)
     return self.actor.learn(rollout)
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #bb648630
+# %% ../../nbs/9_tokens/07_trainer.ipynb #d1fbd582
 @torch.no_grad()
 def model_measures(
     model: TokenModel,  # any
@@ -595,13 +595,13 @@ def model_measures(
         "end_f1": _f1((odds[..., 0] > 0)[step], ends),
     }
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #bb648630
 def _f1(said, true, right=None):
     right = true if right is None else right
     hit = (said & true & right).sum().item()
     return 2 * hit / max(1, said.sum().item() + true.sum().item())
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #b91109e8
+# %% ../../nbs/9_tokens/07_trainer.ipynb #45894593
 @patch
 def measure(
     self: TokensLearner,
@@ -620,7 +620,7 @@ def measure(
     found = model_measures(self.model, self.memory._rows(index, inside))
     return {k: (None if v != v else round(v, 4)) for k, v in found.items()}
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #b91109e8
 @patch
 def judge(
     self: TokensLearner,
@@ -631,7 +631,7 @@ def judge(
     policy = self.policy(self.config.temperature, 0.0, seed_int(seed, "actor") % 2**32)
     return evaluate(policy, self.task.make(min(episodes, 256)), episodes, seed)
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #t07due1
+# %% ../../nbs/9_tokens/07_trainer.ipynb #45e95800
 @patch
 def episodes_due(self: TokensLearner) -> int:
     "Episodes that there should be in this turn; where steps count, one more while these are too few."
@@ -641,7 +641,7 @@ def episodes_due(self: TokensLearner) -> int:
         return have + (self.memory.steps < turn * config.collect_steps)
     return config.warmup + turn * config.collect
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #t07due1
 @patch
 def ask(self: TokensLearner):
     "Judge the model on new play; once in a turn after the first, open the gate where it is time."
@@ -717,7 +717,7 @@ def unpack(self: TokensLearner, tensors: dict, counters: dict, episodes=()):
     self.asked = counters.get("asked", self.epoch)  # states of older versions have neither of the two
     self.fresh = counters.get("fresh", 0)
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #2020eff3
+# %% ../../nbs/9_tokens/07_trainer.ipynb #0cdca841
 def _eyes(learner):
     "What the tokenizer does in a turn, where it goes on learning."
     config = learner.config
@@ -729,7 +729,7 @@ def _eyes(learner):
         yield "tokenizer", lambda write: learner.tokenizer_update()
     learner.look_again()
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #2020eff3
 def _turns(learner):
     "What is to be done next, again and again: name and function; None where a turn is over."
     config, learns = learner.config, not learner.bits and not learner.config.pretrained
@@ -768,7 +768,7 @@ def _row(learner, last):
         judged = curve_numbers(result, learner.task.metric)
     return row | judged
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #18ba2f3d
+# %% ../../nbs/9_tokens/07_trainer.ipynb #36c02e9c
 def _loop(run, learner, write, log):
     config = learner.config
     bar = progress(total=config.epochs, desc="tokens", unit="turn")
@@ -794,7 +794,7 @@ def _loop(run, learner, write, log):
             if stopped and not last:
                 raise KeyboardInterrupt
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #18ba2f3d
 def _count(spent, clock):
     now = time.perf_counter(), time.process_time()
     for key, a, b in zip(("wall_s", "cpu_s"), clock, now, strict=True):
@@ -867,7 +867,7 @@ def load_tokens(
     learner.unpack(tensors, counters | {"tokenizer": 0})
     return learner
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #430e8690
+# %% ../../nbs/9_tokens/07_trainer.ipynb #e68899ac
 IRIS = dict(
     fields="iris", quantiser="vq", code_size=512, beta=1.0, tokenizer_loss="l1", tokenizer_updates=0,
     tokenizer_turn=200, tokenizer_start=5, tokenizer_batch=256, tokenizer_lr=1e-4,
@@ -883,7 +883,7 @@ GPU = dict(
 )  # fmt: skip
 PRESETS = {"default": {}, "laptop": {"world_warmup": 600, "epochs": 90}, "gpu": GPU, "iris": IRIS}
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #430e8690
 def needs(
     config: TokensConfig,  # settings
 ) -> dict:  # weights of the transformer, hours of one core, gigabytes
@@ -979,7 +979,7 @@ class TokensTrainer:
         learner = load_tokens(run, name)
         return learner.policy(learner.config.temperature)
 
-# %% ../../nbs/9_tokens/07_trainer.ipynb #32345e3c
+# %% ../../nbs/9_tokens/07_trainer.ipynb #8df37202
 @patch
 def judge(self: TokensTrainer, run, task, episodes=512, seed=HELD_OUT, temperatures=TEMPERATURES):
     "Let the actor play fresh episodes at each temperature; writes evaluation.json."
@@ -994,7 +994,7 @@ def judge(self: TokensTrainer, run, task, episodes=512, seed=HELD_OUT, temperatu
     run.write_json("evaluation", stored)
     return out
 
-
+# %% ../../nbs/9_tokens/07_trainer.ipynb #32345e3c
 @patch
 def results(self: TokensTrainer, run):
     "One result for each temperature."

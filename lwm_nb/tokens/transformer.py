@@ -141,7 +141,7 @@ class Transformer(nn.Module):
             x = block.answer(x, q, k, v, mask)
         return self.norm(x), torch.stack(kept, 1)
 
-# %% ../../nbs/9_tokens/02_transformer.ipynb #trbuf001
+# %% ../../nbs/9_tokens/02_transformer.ipynb #ee880ae2
 @patch
 def open_buffer(
     self: Transformer,
@@ -154,7 +154,7 @@ def open_buffer(
     buffer[..., :past, :], buffer[..., past:, :] = cache.permute(1, 2, 0, 3, 4, 5), 0
     return buffer.flatten(2, 3)
 
-
+# %% ../../nbs/9_tokens/02_transformer.ipynb #trbuf001
 @patch
 def close_buffer(
     self: Transformer,

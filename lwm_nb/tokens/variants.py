@@ -66,7 +66,7 @@ def at_once(
         model.look.requires_grad_(False)
     return model
 
-# %% ../../nbs/9_tokens/06_variants.ipynb #9e93a196
+# %% ../../nbs/9_tokens/06_variants.ipynb #a424fa12
 def load_gpt2(
     folder: str | Path,  # with config.json and model.safetensors
     without_last: bool = False,  # leave the last block out
@@ -94,7 +94,7 @@ def load_gpt2(
         block.requires_grad_(not frozen)
     return net
 
-
+# %% ../../nbs/9_tokens/06_variants.ipynb #9e93a196
 GPT2_NAMES = {"before": "ln_1", "qkv": "attn.c_attn", "out": "attn.c_proj", "after": "ln_2"}
 GPT2_NAMES |= {"think.0": "mlp.c_fc", "think.2": "mlp.c_proj"}
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.nn.functional import normalize
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #97d661a0
+# %% ../../nbs/1_whitening/02_collapse.ipynb #a411f41c
 def _singular_values(x, centred):
     """Singular values in some unit, and the unit: 1 unless squares would be out of range."""
     if x.ndim != 2 or len(x) < 2 or not x.shape[1]:
@@ -30,7 +30,7 @@ def _singular_values(x, centred):
     values = torch.linalg.svdvals(x - x.mean(0) if centred else x)
     return torch.where(values > rounding * size, values, 0.0), unit
 
-
+# %% ../../nbs/1_whitening/02_collapse.ipynb #97d661a0
 def _variances(x):
     """Variances along the principal axes in units of the square of a number, and that number."""
     values, unit = _singular_values(x, True)
@@ -56,14 +56,14 @@ def covariance_rank(
     values, _ = _singular_values(x, True)
     return int((values > tolerance * values[0]).sum())
 
-# %% ../../nbs/1_whitening/02_collapse.ipynb #ad68a497
+# %% ../../nbs/1_whitening/02_collapse.ipynb #5f2e1a21
 def _exp_entropy(weights):
     if not weights.sum() > 0:
         return 0.0
     share = weights / weights.sum()
     return float(torch.exp(torch.special.entr(share).sum()))
 
-
+# %% ../../nbs/1_whitening/02_collapse.ipynb #ad68a497
 def effective_rank(
     x: torch.Tensor,  # (n, d) embeddings
 ) -> float:  # 1 (a line) to d (a ball); 0 for a constant batch

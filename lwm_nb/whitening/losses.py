@@ -14,7 +14,7 @@ from ..foundations.plotting import FALLBACK, METHOD_COLOURS
 from ..foundations.seeding import torch_generator
 from .transforms import _precisely, covariance, whiten
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #7d0cbdc9
+# %% ../../nbs/1_whitening/01_losses.ipynb #1ef5fd0c
 def _pairs(x0, x1, least=1):
     """Both views in one precision, float32 or float64; ValueError or TypeError for other input."""
     if x0.ndim != 2 or x0.shape != x1.shape or len(x0) < least or not x0.shape[1]:
@@ -28,7 +28,7 @@ def _pairs(x0, x1, least=1):
     dtype = torch.promote_types(torch.promote_types(x0.dtype, x1.dtype), torch.float32)
     return x0.to(dtype), x1.to(dtype)
 
-
+# %% ../../nbs/1_whitening/01_losses.ipynb #7d0cbdc9
 def _finite(loss, x0, x1):
     """The loss; ValueError where embeddings are finite and it is not."""
     if loss.isfinite() or not (x0.isfinite().all() and x1.isfinite().all()):
@@ -75,13 +75,13 @@ def w_mse(
         total = total + (white[: len(part0)] - white[len(part0) :]).square().sum()
     return total / n
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #b020e9f2
+# %% ../../nbs/1_whitening/01_losses.ipynb #8ca36256
 def _unit(x):
     """Rows of length 1, also where their squares are out of range; a row of zeros stays."""
     size = x.detach().abs().amax(1, keepdim=True)
     return normalize(x / torch.where((size > 1e-6) & (size < 1e12) | (size == 0), 1, size), dim=1)
 
-
+# %% ../../nbs/1_whitening/01_losses.ipynb #b020e9f2
 @_precisely
 def w_mse_icml(
     x0: torch.Tensor,  # (n, d) embeddings
@@ -157,13 +157,13 @@ def vicreg(
     loss = invariance * mse(x0, x1) / x0.shape[1] + variance * spread + covariance_weight * correlated
     return _finite(loss, x0, x1)
 
-# %% ../../nbs/1_whitening/01_losses.ipynb #956a9001
+# %% ../../nbs/1_whitening/01_losses.ipynb #47bc3d8c
 def _usual_size(x):
     """Columns divided by their largest number, where their squares are out of range."""
     size = x.detach().abs().amax(0)
     return x / torch.where((size > 1e-12) & (size < 1e12) | (size == 0), 1, size)
 
-
+# %% ../../nbs/1_whitening/01_losses.ipynb #956a9001
 @_precisely
 def barlow_twins(
     x0: torch.Tensor,  # (n, d) embeddings, n at least 2, no constant column

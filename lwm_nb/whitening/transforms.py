@@ -10,12 +10,12 @@ import math
 import torch
 from torch import nn
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #e154c694
+# %% ../../nbs/1_whitening/00_transforms.ipynb #3ad9cb78
 def _check_float(x, name="x"):
     if x.dtype not in (torch.float32, torch.float64):
         raise TypeError(f"{name} is {x.dtype}: whitening needs float32 or float64, call x.float()")
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #66b5baec
 def _precisely(function):
     """Run a function outside of autocast, which would compute its products in half precision."""
 
@@ -29,7 +29,7 @@ def _precisely(function):
 
     return run
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #e154c694
 @_precisely
 def covariance(
     x: torch.Tensor,  # (n, d) samples in rows, n at least 2, float32 or float64
@@ -97,13 +97,13 @@ class _InverseRoot(torch.autograd.Function):
         inner = vectors.T @ ((grad + grad.T) / 2) @ vectors
         return vectors @ (slope * inner) @ vectors.T
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #0898ee8c
+# %% ../../nbs/1_whitening/00_transforms.ipynb #cc2a7256
 def _check_square(cov):
     if cov.ndim != 2 or cov.shape[0] != cov.shape[1] or not len(cov):
         raise ValueError(f"cov has the shape {tuple(cov.shape)}: a covariance is (d, d)")
     _check_float(cov, "cov")
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #0898ee8c
 @_precisely
 def newton_schulz(
     cov: torch.Tensor,  # (d, d) covariance, positive definite
@@ -166,7 +166,7 @@ def whitening_matrix(
         )
     return matrix
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #6aab17a0
+# %% ../../nbs/1_whitening/00_transforms.ipynb #f23d7a62
 def shrink(
     cov: torch.Tensor,  # (d, d) covariance
     eps: float,  # relative: 0 to below 1; absolute: 0 or more, in the squared unit of the data
@@ -180,7 +180,7 @@ def shrink(
         return cov + eps * eye
     return (1 - eps) * cov + eps * cov.diagonal().mean() * eye
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #6aab17a0
 def _check_eps(eps, absolute):
     if not 0 <= eps < (math.inf if absolute else 1):
         allowed = "0 or more" if absolute else "from 0 to below 1, a share of the mean variance"
@@ -206,7 +206,7 @@ def _check_batch(x, method, eps, absolute):
             "samples, fewer dimensions, or eps > 0, which whitens only in part"
         )
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #6a66d5e1
+# %% ../../nbs/1_whitening/00_transforms.ipynb #bf70a507
 def _refuse(x, eps):
     """Raise the ValueError that says why a batch cannot be whitened."""
     bad = ~x.isfinite().all(0)
@@ -224,13 +224,13 @@ def _refuse(x, eps):
         + ', float64 or method="qr", which tells smaller differences'
     )
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #6a66d5e1
 def _columns(mask):
     found = mask.nonzero().flatten().tolist()
     names = ", ".join(map(str, found[:4])) + (f" and {len(found) - 4} more" if len(found) > 4 else "")
     return ("columns " if len(found) > 1 else "column ") + names
 
-# %% ../../nbs/1_whitening/00_transforms.ipynb #143bdd44
+# %% ../../nbs/1_whitening/00_transforms.ipynb #a3e559c9
 def _whiten_qr(x, rounding):
     """The batch whitened by QR, or None when a column adds nothing, or its size is out of range."""
     white, mean, r = _WhitenQR.apply(x)
@@ -243,7 +243,7 @@ def _whiten_qr(x, rounding):
     own = (r.square().sum(0) + len(x) * mean.square()).sqrt()
     return white if (new > rounding * own).all() else None
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #d51d0c97
 def _whiten_cov(x, method, eps, absolute, iterations, rounding):
     """The batch whitened by a factor of its shrunk covariance, or None as `_whiten_qr`."""
     n, d = x.shape
@@ -264,7 +264,7 @@ def _whiten_cov(x, method, eps, absolute, iterations, rounding):
     matrix, full = _factor(shrink(cov, eps, absolute), method, iterations)
     return centred @ matrix if full else None
 
-
+# %% ../../nbs/1_whitening/00_transforms.ipynb #143bdd44
 def _in_range(size, dtype):
     """Whether squares of numbers of this size keep their precision."""
     far = 2.0 ** (50 if dtype == torch.float32 else 500)

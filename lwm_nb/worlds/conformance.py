@@ -232,7 +232,7 @@ def check_gradients(case):
         else:
             require(not moved, f"{name} is frozen and gets a gradient.")
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #b4378fda
+# %% ../../nbs/7_worlds/01_conformance.ipynb #98d5389d
 def _train(case, batches):
     optimiser = torch.optim.Adam(case.module.parameters(), lr=case.lr)
     for batch in batches:
@@ -240,7 +240,7 @@ def _train(case, batches):
         case.model.loss(batch)["loss"].backward()
         optimiser.step()
 
-
+# %% ../../nbs/7_worlds/01_conformance.ipynb #b4378fda
 def check_resume(case):
     "What was stored goes on exactly in a new copy."
     batch, new = case.play(), copy.deepcopy(case.model)
@@ -357,7 +357,7 @@ def check_picture(case):
     sentence = f"decode() is off by {error:.0f} of 255: look for swapped colours, upside down, a frame late."
     require(error < 16, sentence)
 
-# %% ../../nbs/7_worlds/01_conformance.ipynb #800c8b76
+# %% ../../nbs/7_worlds/01_conformance.ipynb #9cf0ae65
 CHECKS = {
     check.__name__.removeprefix("check_"): check
     for check in (
@@ -366,7 +366,7 @@ CHECKS = {
     )
 }  # fmt: skip
 
-
+# %% ../../nbs/7_worlds/01_conformance.ipynb #800c8b76
 def failed_checks(
     model: WorldModel,  # any
     game: Callable[[int], VectorEnv] = Corners,  # makes that many environments of the game it was made for

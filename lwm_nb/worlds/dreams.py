@@ -67,7 +67,7 @@ class DreamVectorEnv(VectorEnv):
         self.steps = np.zeros(self.num_envs, np.int64)
         return self._shown(obs), {}
 
-# %% ../../nbs/7_worlds/03_dreams.ipynb #54a09315
+# %% ../../nbs/7_worlds/03_dreams.ipynb #8875d3fd
 @patch
 @torch.no_grad()
 def advance(
@@ -90,7 +90,7 @@ def advance(
     truncated = (self.steps >= self.horizon) & ~terminated
     return row.obs, row.reward.cpu().numpy().astype(np.float32), terminated, truncated
 
-
+# %% ../../nbs/7_worlds/03_dreams.ipynb #54a09315
 @patch
 def step(
     self: DreamVectorEnv,
@@ -108,7 +108,7 @@ def step(
         self.steps[ended] = 0
     return self._shown(obs), reward, terminated, truncated, info
 
-# %% ../../nbs/7_worlds/03_dreams.ipynb #f5222223
+# %% ../../nbs/7_worlds/03_dreams.ipynb #c615163b
 @patch
 def state(self: DreamVectorEnv) -> dict:  # arrays by name
     "All that decides what is dreamed from here on, but for the model; RuntimeError before `reset`."
@@ -117,7 +117,7 @@ def state(self: DreamVectorEnv) -> dict:  # arrays by name
     memory = {f"memory.{name}": value.cpu().numpy().copy() for name, value in self.memory.items()}
     return memory | {"steps": self.steps.copy(), "generator": self.generator.get_state().numpy()}
 
-
+# %% ../../nbs/7_worlds/03_dreams.ipynb #f5222223
 @patch
 def load_state(
     self: DreamVectorEnv,

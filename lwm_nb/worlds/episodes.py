@@ -55,11 +55,11 @@ class Episode:
         "Sum of the rewards."
         return float(np.sum(self.reward))
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #2495c6a3
+# %% ../../nbs/7_worlds/08_episodes.ipynb #e7cb6f1e
 STEP = np.dtype([("action", "<i4"), ("reward", "<f4"), ("terminated", "?"), ("truncated", "?")])
 FORMAT = "lwm_nb episodes 1"
 
-
+# %% ../../nbs/7_worlds/08_episodes.ipynb #2495c6a3
 def open_recording(
     path: str | Path,  # folder, made when it does not exist
     env: VectorEnv,  # what is recorded: gives shape and type of the frames and the number of actions
@@ -187,7 +187,7 @@ class Episodes:
     def __reduce__(self):
         return Episodes, (self.path,)
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #652e03d7
+# %% ../../nbs/7_worlds/08_episodes.ipynb #40050a0e
 @patch
 def piece(
     self: Episodes,
@@ -202,7 +202,7 @@ def piece(
     first = self._start[number]
     return obs[first + start : first + end], steps[first + start : first + end]
 
-
+# %% ../../nbs/7_worlds/08_episodes.ipynb #652e03d7
 @patch
 def __getitem__(
     self: Episodes,
@@ -276,7 +276,7 @@ def record(
         row = rows.step(actions)
         recorder.take(row)
 
-# %% ../../nbs/7_worlds/08_episodes.ipynb #48f6be17
+# %% ../../nbs/7_worlds/08_episodes.ipynb #da505597
 def policy_name(
     policy: Callable,  # class, function or partial of one
 ) -> str:  # for the card
@@ -286,7 +286,7 @@ def policy_name(
         return f"{policy_name(policy.func)}({', '.join(given)})"
     return getattr(policy, "__qualname__", type(policy).__qualname__)
 
-
+# %% ../../nbs/7_worlds/08_episodes.ipynb #48f6be17
 def _gather_part(job):
     path, k, task, policy, episodes, seed, num_envs = job
     draft = path / f".part-{k:05}"

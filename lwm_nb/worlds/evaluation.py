@@ -64,7 +64,7 @@ class Thing:
     fields: tuple  # numbers of the exact state that decide the place
     within: float = 1.0  # pixels from its place at which it counts as there
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #653569cb
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #03c6fd66
 def locate(
     frames: torch.Tensor,  # (N, H, W, 3), 0..255
     thing: Thing,  # what is looked for
@@ -81,7 +81,7 @@ def locate(
     places = torch.stack([where // misfit.shape[3], where % misfit.shape[3]], 1)
     return places.numpy(), (best < (colour**2).sum() / 3).numpy()
 
-
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #902ecb50
 def _middle(x):
     return np.floor(np.asarray(x) + 0.5)
 
@@ -93,7 +93,7 @@ def _ball(s):
 def _cube(s):
     return np.ceil((s["cube_y"] - 1) * 0.8), s["cube_x"] - 1
 
-
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #653569cb
 THINGS = {
     "pong": (
         Thing("ball", 5, 5, WHITE, _ball, ("ball_y", "ball_x"), within=2.0),
@@ -216,11 +216,11 @@ def measures(
         out[thing.name] = np.where(found.reshape(away.shape), away, np.inf)
     return {name: np.where(real, value, np.nan) for name, value in out.items()}
 
-# %% ../../nbs/7_worlds/12_evaluation.ipynb #7e5416dc
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #f009be65
 STEPS_AHEAD = (1, 8, 16, 32, 63)
 WITHIN = {thing.name: thing.within for things in THINGS.values() for thing in things}
 
-
+# %% ../../nbs/7_worlds/12_evaluation.ipynb #7e5416dc
 def judged_rows(
     batch: dict,  # episodes (T, B, …)
     context: int,  # P

@@ -116,7 +116,7 @@ def decode(self: FrameModel, state):
         return Corners.picture(frames[..., 0])
     return (frames * 255).round().to(torch.uint8).expand(*frames.shape[:-1], 3).cpu().numpy()
 
-# %% ../../nbs/7_worlds/09_frame_models.ipynb #d74e4dac
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #2337d709
 @patch
 def initial(
     self: FrameModel,
@@ -127,7 +127,7 @@ def initial(
     seen = torch.zeros(num_envs, dtype=torch.long, device=self.device)
     return {"seen": seen, "shown": shown, **self.blank(num_envs)}
 
-
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #a7d02815
 def _take(model, state, ahead, obs):
     "The state after a row that was shown, with what the model made of it itself in `ahead`."
     seen = state["seen"]
@@ -135,7 +135,7 @@ def _take(model, state, ahead, obs):
     memory = reset_state(looked, {k: ahead[k] for k in looked}, seen >= model.context)
     return {"seen": (seen + 1).clamp(max=model.context), "shown": obs.float(), **memory}
 
-
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #675c209b
 @patch
 def observe(self: FrameModel, state, obs, action, first):
     "Take a row in, as `WorldModel.observe`."
@@ -144,7 +144,7 @@ def observe(self: FrameModel, state, obs, action, first):
     fresh = (state["seen"] == 0)[:, None, None, None]
     return _take(self, state, ahead, obs), self.expected(torch.where(fresh, self.start, logits))
 
-
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #d74e4dac
 @patch
 @torch.no_grad()
 def imagine(self: FrameModel, state, action, generator=None, temperature=1.0):
@@ -455,7 +455,7 @@ class RecurrentFrames(FrameModel):
         ahead = {"sum": state["sum"], "hidden": hidden, "strands": strands}
         return ahead | ({"frame": logits.sigmoid()} if self.draw.moves else {}), logits, features
 
-# %% ../../nbs/7_worlds/09_frame_models.ipynb #6ebf1d33
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #cfd30367
 @patch
 def features(self: RecurrentFrames, frames, action):
     "Features (L − 1, C, F) of the rows 1 … L − 1 of sequences (L, C, …)."
@@ -468,7 +468,7 @@ def features(self: RecurrentFrames, frames, action):
     near = self.core.sequence(action[1:known].reshape(1, -1), hidden[:-1].flatten(0, 1))
     return torch.cat([near.reshape(known - 1, frames.shape[1], -1), features])
 
-
+# %% ../../nbs/7_worlds/09_frame_models.ipynb #6ebf1d33
 @patch
 def rows(self: RecurrentFrames, frames, action, wanted):
     "As `FrameModel.rows`, without a loop where the frame before is not needed."

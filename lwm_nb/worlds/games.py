@@ -104,11 +104,11 @@ class CatchSettings:
     def __post_init__(self):
         check_whole(self, max_steps=(1, None), paddle_speed=(1, 4))
 
-# %% ../../nbs/7_worlds/05_games.ipynb #b1b57522
+# %% ../../nbs/7_worlds/05_games.ipynb #fecf32dd
 BLACK, WHITE, ORANGE, BLUE = (0, 0, 0), (255, 255, 255), (230, 159, 0), (0, 114, 178)
 CATCH_FIELDS = ("ball_x", "ball_y", "drift", "paddle_x")
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #b1b57522
 def catch_begin(
     row: np.ndarray,  # (2 + fields,) state of one game, filled here
     settings: np.ndarray,  # numbers of the settings, in their order
@@ -167,20 +167,20 @@ def film_strip(
         canvas[top : top + height, left : left + width] = frame
     return canvas
 
-# %% ../../nbs/7_worlds/05_games.ipynb #966e0011
+# %% ../../nbs/7_worlds/05_games.ipynb #d4226687
 _NUMBERS, _DICE, _FRAME = numba.float64[::1], numba.uint64[::1], numba.uint8[:, :, ::1]
 _BEGIN = numba.void(_NUMBERS, _NUMBERS, _DICE)
 _STEP = numba.float64(_NUMBERS, numba.int64, _NUMBERS, _DICE)
 _DRAW = numba.void(_NUMBERS, _NUMBERS, _FRAME)
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #2dc35c39
 def _native(function, signature):
     try:
         return numba.cfunc(signature, cache=True)(function)
     except RuntimeError:  # nowhere to keep it
         return numba.cfunc(signature)(function)
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #966e0011
 @dataclasses.dataclass(frozen=True)
 class Game:
     "The rules of a game."
@@ -205,7 +205,7 @@ class Game:
     def __reduce__(self):
         return _stored_game, (self.begin.__module__, self.name)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #1ed2f80d
+# %% ../../nbs/7_worlds/05_games.ipynb #08d72e50
 GAMES = {}
 
 
@@ -239,7 +239,7 @@ def register_game(
         )
     return game
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #1ed2f80d
 CATCH = register_game(
     Game(
         "catch", "lwm_nb/Catch32-v0", CatchSettings, CATCH_FIELDS, ("left", "stay", "right"),
@@ -247,7 +247,7 @@ CATCH = register_game(
     )
 )  # fmt: skip
 
-# %% ../../nbs/7_worlds/05_games.ipynb #07715ab4
+# %% ../../nbs/7_worlds/05_games.ipynb #3e3dfffe
 @compiled
 def _begin_all(begin, draw, which, rows, settings, dice, frames):
     "Begin and draw the games of `which`."
@@ -257,7 +257,7 @@ def _begin_all(begin, draw, which, rows, settings, dice, frames):
             begin(rows[i], settings, dice[i : i + 1])
             draw(rows[i], settings, frames[i])
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #07715ab4
 @compiled
 def _step_all(step, draw, actions, rows, settings, dice, frames, reward, terminated, truncated):
     "Step and draw all games. Number of those that ended."
@@ -305,13 +305,13 @@ class GameVectorEnv(VectorEnv):
         frames = np.asarray(obs, float).round().clip(0, 255).astype(np.uint8)
         return np.broadcast_to(frames, (*frames.shape[:-1], 3)).copy()
 
-# %% ../../nbs/7_worlds/05_games.ipynb #f3fb6b21
+# %% ../../nbs/7_worlds/05_games.ipynb #57c830ab
 @patch
 def _begin(self: GameVectorEnv, which, frames):
     begin, _, draw = self.game.compiled
     _begin_all(begin, draw, which, self._rows, self._numbers, self._dice, frames)
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #178c4fd4
 @patch
 def reset(
     self: GameVectorEnv,
@@ -330,7 +330,7 @@ def reset(
     self._begin(self._everywhere, frames)
     return frames, {}
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #f3fb6b21
 @patch(as_prop=True)
 def exact(self: GameVectorEnv) -> dict:  # arrays (N,) float64, copies
     "The state behind the frames, by name: `time`, `over`, and the fields of the game."
@@ -391,7 +391,7 @@ def step(
     self._begin(which, frames)
     return frames, reward, terminated, truncated, {"final_obs": final, "_final_obs": which}
 
-# %% ../../nbs/7_worlds/05_games.ipynb #013635cd
+# %% ../../nbs/7_worlds/05_games.ipynb #e14ad101
 @patch
 def state(self: GameVectorEnv) -> dict:  # arrays by name, copies: rows (N, F) float64, dice (N,) uint64
     "All that decides what happens from here on; RuntimeError before reset."
@@ -399,7 +399,7 @@ def state(self: GameVectorEnv) -> dict:  # arrays by name, copies: rows (N, F) f
         raise RuntimeError("No game is under way: call reset() before state().")
     return {"rows": self._rows.copy(), "dice": self._dice.copy()}
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #013635cd
 @patch
 def load_state(
     self: GameVectorEnv,
@@ -457,7 +457,7 @@ class GameEnv(gym.Env):
         self._under_way = not ended
         return frames[0], float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
 
-# %% ../../nbs/7_worlds/05_games.ipynb #f103b58a
+# %% ../../nbs/7_worlds/05_games.ipynb #1c8bd56d
 @patch
 def render(self: GameEnv) -> np.ndarray | None:  # (256, 256, 3) uint8, or nothing
     "The frame in colour, each pixel so much wider and higher that there are 256 of each."
@@ -466,13 +466,13 @@ def render(self: GameEnv) -> np.ndarray | None:  # (256, 256, 3) uint8, or nothi
     zoom = 256 // self.batch.game.side
     return self.batch.frames(grey=False)[0].repeat(zoom, axis=0).repeat(zoom, axis=1)
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #16449cc3
 @patch
 def state(self: GameEnv) -> dict:  # arrays by name
     "All that decides what happens from here on."
     return self.batch.state() | {"under_way": np.array(self._under_way)}
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #6d269ef3
 @patch
 def load_state(
     self: GameEnv,
@@ -482,7 +482,7 @@ def load_state(
     self.batch.load_state(state)
     self._under_way = bool(state["under_way"])
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #f103b58a
 @patch
 def get_action_meanings(self: GameEnv) -> list[str]:  # one for each action
     "What the moves are called, as Atari environments say it."
@@ -664,7 +664,7 @@ def opponent_gap(
         opponent = np.clip(opponent + np.clip(away, -speed, speed) * (np.abs(away) > 1), 0, 26)
     return np.abs(y - opponent - 2)
 
-# %% ../../nbs/7_worlds/05_games.ipynb #a254bdd8
+# %% ../../nbs/7_worlds/05_games.ipynb #723f0fdb
 def duel_planner(
     exact: dict,  # of `GameVectorEnv.exact`, arrays (N,)
     settings,  # of the game
@@ -684,7 +684,7 @@ def duel_planner(
     comes = exact["speed_x"] > 0
     return steer(exact["player_y"], np.where(comes, best, 13), np.where(comes, 0, settings.paddle_speed / 2))
 
-
+# %% ../../nbs/7_worlds/05_games.ipynb #a254bdd8
 DUEL = register_game(
     Game(
         "duel", "lwm_nb/Duel32-v0", DuelSettings, DUEL_FIELDS, ("up", "stay", "down"),

@@ -86,13 +86,13 @@ def step(
         self.steps[ended] = 0
     return self.frames[self.corner], reward, terminated, truncated, info
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #c54582d1
+# %% ../../nbs/7_worlds/00_interface.ipynb #57b24f7d
 @patch
 def state(self: Corners) -> dict:  # arrays (N,)
     "All that decides what happens from here on."
     return {name: getattr(self, name).copy() for name in ("corner", "steps", "stream")}
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #c54582d1
 @patch
 def load_state(
     self: Corners,
@@ -353,7 +353,7 @@ class GameModel:
         obs, _ = env.reset(seed=self.seed)
         return self._pack(env, obs, False)
 
-# %% ../../nbs/7_worlds/00_interface.ipynb #d1a8c7a2
+# %% ../../nbs/7_worlds/00_interface.ipynb #3c3074db
 @patch
 def _step(self: GameModel, state, action):
     env = self.make(len(action))
@@ -365,7 +365,7 @@ def _step(self: GameModel, state, action):
     last[ended] = final_observations(info, ended, obs)
     return self._pack(env, obs, True), last, reward, terminated
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #6fd95bc3
 @patch
 def observe(self: GameModel, state, obs, action, first):
     "Step the game; what is seen changes nothing."
@@ -376,7 +376,7 @@ def observe(self: GameModel, state, obs, action, first):
         shown = torch.where(wide, state["obs"], torch.from_numpy(last))
     return state | {"begun": torch.ones_like(state["begun"])}, Certain(shown)
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #034aafee
 @patch
 def imagine(self: GameModel, state, action, generator=None, temperature=1.0):
     "Step the game; where an episode ends, the row is its last one and the state begins the next."
@@ -384,14 +384,14 @@ def imagine(self: GameModel, state, action, generator=None, temperature=1.0):
     row = Imagined(torch.from_numpy(last).float(), torch.from_numpy(reward), torch.from_numpy(terminated))
     return state, row
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #8f128205
 @patch
 def loss(self: GameModel, batch):
     "0 for its own episodes, ∞ for others."
     log_prob, _ = unroll(self, batch)
     return {"loss": mean_nats(log_prob, batch), "log_prob": log_prob}
 
-
+# %% ../../nbs/7_worlds/00_interface.ipynb #d1a8c7a2
 @patch
 def decode(self: GameModel, state):
     "The picture that the game has."

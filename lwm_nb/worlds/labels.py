@@ -16,7 +16,7 @@ from ..foundations.files import hold_lock, write_atomic
 from ..foundations.jobs import run_jobs
 from .episodes import Episode, Episodes
 
-# %% ../../nbs/7_worlds/16_labels.ipynb #ea9547ce
+# %% ../../nbs/7_worlds/16_labels.ipynb #d6a22de8
 VARIABLES = {
     "montezuma_revenge": {
         "room": 3, "player_x": 42, "player_y": 43, "player_direction": 52, "skull_x": 47, "skull_y": 46,
@@ -38,7 +38,7 @@ VARIABLES = {
     "solaris": {},
 }  # fmt: skip
 
-
+# %% ../../nbs/7_worlds/16_labels.ipynb #ea9547ce
 def variables(
     game: str,  # any of its names
 ) -> dict:  # byte by name; empty where nothing is known
@@ -77,7 +77,7 @@ def replay_ram(
         )
     return np.array(ram)
 
-# %% ../../nbs/7_worlds/16_labels.ipynb #707b4750
+# %% ../../nbs/7_worlds/16_labels.ipynb #5ab730e9
 def _label_part(job):
     """Write ram.bin of one part."""
     folder, task, path = job
@@ -88,7 +88,7 @@ def _label_part(job):
     ram = np.concatenate([replay_ram(task, recording[number]) for number in numbers])
     write_atomic(folder / "ram.bin", ram.tobytes())
 
-
+# %% ../../nbs/7_worlds/16_labels.ipynb #707b4750
 @patch
 def part_folder(
     self: Episodes,

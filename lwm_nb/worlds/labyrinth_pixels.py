@@ -21,12 +21,12 @@ from ..foundations.tasks import Metric, UniformRandom, find_task, register_task
 from ..labyrinth.env import DOWN, LEFT, MOVES, RIGHT, UP, Labyrinth, LabyrinthVectorEnv
 from .posterior import Posterior
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #167b843e
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #82da7153
 CELL = 8
 VIEW = 3 * CELL
 FLOOR, WALL, DARK, AGENT = (252, 251, 248), (110, 110, 125), (30, 32, 48), (213, 94, 0)
 
-
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #167b843e
 def view(
     bits: np.ndarray,  # (4,): can one go LEFT, DOWN, RIGHT, UP
 ) -> np.ndarray:  # picture (24, 24, 3) uint8
@@ -48,12 +48,12 @@ def view(
     picture[CELL + 2 : 2 * CELL - 2, CELL + 2 : 2 * CELL - 2] = AGENT
     return picture
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #4d2ca4fc
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #15a57eea
 POWERS = 1 << np.arange(4)
 VIEWS = np.stack([view(number & POWERS) for number in range(16)])
 GREY_VIEWS = (VIEWS @ np.array([299, 587, 114]) // 1000).astype(np.uint8)[..., None]
 
-
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #4d2ca4fc
 def bits_to_pixels(
     bits: np.ndarray,  # (..., 4) 0 or 1
     grey: bool = False,  # one channel instead of three
@@ -110,7 +110,7 @@ class LabyrinthPixelsVectorEnv(VectorWrapper):
         "Go on where another one stood."
         self.env.load_state(state)
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #5825ee64
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #1f0c3784
 @patch(as_prop=True)
 def exact(
     self: LabyrinthPixelsVectorEnv,
@@ -119,14 +119,14 @@ def exact(
     state = {name: getattr(self.env, name).copy() for name in ("passages", "positions", "visited")}
     return state | {"time": self.env.steps.copy()}
 
-
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #66750f92
 def _restored(num_envs, grey, settings, state):
     env = LabyrinthPixelsVectorEnv(num_envs, grey, **settings)
     if state is not None:
         env.load_state(state)
     return env
 
-
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #5825ee64
 @patch
 def __reduce__(self: LabyrinthPixelsVectorEnv):
     state = self.state() if self.env._begun else None
@@ -158,7 +158,7 @@ if PIXELS_ID not in gym.registry:
         vector_entry_point="lwm_nb.worlds.labyrinth_pixels:LabyrinthPixelsVectorEnv",
     )
 
-# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #fbb04a0a
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #8ca3a15f
 @patch
 def advance(
     self: LabyrinthPixelsVectorEnv,
@@ -180,7 +180,7 @@ def advance(
     reward = np.full(self.num_envs, -1, np.float32)
     return views, reward, terminated, truncated, (terminated | truncated).sum()
 
-
+# %% ../../nbs/7_worlds/07_labyrinth_pixels.ipynb #fbb04a0a
 @patch
 def load_exact(
     self: LabyrinthPixelsVectorEnv,

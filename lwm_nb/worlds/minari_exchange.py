@@ -153,7 +153,7 @@ def export_minari(
     draft.rename(target)
     return target
 
-# %% ../../nbs/7_worlds/14_minari.ipynb #a7e7ff2a
+# %% ../../nbs/7_worlds/14_minari.ipynb #9aa39b5e
 def _array(group, name, space, jpeg):
     "A column of a group; pictures are unpacked."
     column = group[name]
@@ -165,7 +165,7 @@ def _array(group, name, space, jpeg):
 
     return np.stack([np.asarray(Image.open(io.BytesIO(bytes(picture)))) for picture in column])
 
-
+# %% ../../nbs/7_worlds/14_minari.ipynb #a7e7ff2a
 def is_jpeg(
     card: dict,  # metadata
     space: spaces.Space,  # of the observations
@@ -178,7 +178,7 @@ def is_jpeg(
         space.dtype == np.uint8 and len(space.shape) in (2, 3) and min(space.shape[:2]) >= 32 and bounds
     )
 
-# %% ../../nbs/7_worlds/14_minari.ipynb #b18f4222
+# %% ../../nbs/7_worlds/14_minari.ipynb #c9bcb4b7
 def minari_episodes(
     source: str | Path,  # folder of a data set, the one that holds data/
 ) -> tuple[dict, spaces.Space, spaces.Discrete, Iterator[Episode]]:  # metadata, the two spaces, episodes
@@ -203,7 +203,7 @@ def minari_episodes(
         _walk(data / "main_data.hdf5", space, int(actions.start), is_jpeg(card, space)),
     )
 
-
+# %% ../../nbs/7_worlds/14_minari.ipynb #b18f4222
 def _walk(path, space, start, jpeg):
     with hdf5().File(path, "r") as file:
         for k in range(len(file)):

@@ -16,7 +16,7 @@ from ..labyrinth.belief import EXACT_SIZES, enumerate_mazes
 from ..labyrinth.env import LEFT, MOVES, UP
 from .interface import mean_nats, unroll
 
-# %% ../../nbs/7_worlds/02_posterior.ipynb #1e20bcb3
+# %% ../../nbs/7_worlds/02_posterior.ipynb #04823428
 @compiled
 def _look(alive, count, pattern, prior, weights):
     "Weight of each pattern among the living hypotheses, for each environment."
@@ -27,7 +27,7 @@ def _look(alive, count, pattern, prior, weights):
             maze, cell = divmod(alive[b, k], cells)
             weights[b, pattern[maze, cell]] += prior[maze]
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #9cac6dcc
 @compiled
 def _walk(alive, count, to, action, walks):
     "Move all living hypotheses by the action, where `walks`."
@@ -38,7 +38,7 @@ def _walk(alive, count, to, action, walks):
                 maze, cell = divmod(alive[b, k], cells)
                 alive[b, k] = maze * cells + to[maze, cell, action[b]]
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #1e20bcb3
 @compiled
 def _sift(alive, count, pattern, code):
     "Keep the hypotheses that look like what is seen."
@@ -92,7 +92,7 @@ class Posterior:
             "visited": torch.arange(self.side**2) == start[:, None],
         }
 
-# %% ../../nbs/7_worlds/02_posterior.ipynb #97fc97a4
+# %% ../../nbs/7_worlds/02_posterior.ipynb #14f6b5ba
 @patch
 def _after(self: Posterior, state, action, first):
     "The state moved by the action, or fresh where an episode begins; and weights of patterns (B, 16)."
@@ -115,21 +115,21 @@ def _after(self: Posterior, state, action, first):
     _look(alive, count, self.pattern, self.prior, weights)
     return state, Patterns(torch.from_numpy(weights).log())
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #97fc97a4
 @patch
 def _seen(self: Posterior, state, obs):
     state["code"] = pattern_codes(obs)
     _sift(state["alive"].numpy(), state["count"].numpy(), self.pattern, state["code"].numpy())
     return state
 
-# %% ../../nbs/7_worlds/02_posterior.ipynb #597cb434
+# %% ../../nbs/7_worlds/02_posterior.ipynb #2932541e
 @patch
 def observe(self: Posterior, state, obs, action, first):  # as `WorldModel`
     "Take a row in; ValueError after a row that no labyrinth of this size can show (its log_prob was −∞)."
     state, prediction = self._after(state, action, first)
     return self._seen(state, obs), prediction
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #a3c33097
 @patch
 def imagine(self: Posterior, state, action, generator=None, temperature=1.0):  # as `WorldModel`
     "Draw a row from the posterior; the reward is −1, and the end is known."
@@ -138,14 +138,14 @@ def imagine(self: Posterior, state, action, generator=None, temperature=1.0):  #
     ended = state["visited"].sum(1) == self.size**2
     return self._seen(state, obs), Imagined(obs, torch.full((len(obs),), -1.0), ended)
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #7f1a3e0d
 @patch
 def loss(self: Posterior, batch):  # as `WorldModel`
     "Mean of −log_prob; there is nothing to train."
     log_prob, _ = unroll(self, batch)
     return {"loss": mean_nats(log_prob, batch), "log_prob": log_prob}
 
-
+# %% ../../nbs/7_worlds/02_posterior.ipynb #597cb434
 @patch
 def entropy(
     self: Posterior,

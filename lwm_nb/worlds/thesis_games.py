@@ -43,7 +43,7 @@ class PongSettings:
     def __post_init__(self):
         check_whole(self, max_steps=(1, None))
 
-# %% ../../nbs/7_worlds/06_thesis_games.ipynb #11a98250
+# %% ../../nbs/7_worlds/06_thesis_games.ipynb #6990af42
 def joint_action(
     left: np.ndarray,  # (N,) move of the left plank: -1 down, 0, 1 up
     right: np.ndarray,  # (N,) move of the right plank
@@ -51,7 +51,7 @@ def joint_action(
     "The number of a pair of moves."
     return (3 * (np.asarray(right) + 1) + np.asarray(left) + 1).astype(np.int64)
 
-
+# %% ../../nbs/7_worlds/06_thesis_games.ipynb #11a98250
 PONG_FIELDS = ("ball_x", "ball_y", "speed_x", "speed_y", "angle", "left_y", "right_y")
 MOVE_NAMES = ("down", "stay", "up")
 PONG_ACTIONS = tuple(f"left {left}, right {right}" for right in MOVE_NAMES for left in MOVE_NAMES)
@@ -136,7 +136,7 @@ def thesis_moves(
     wave = np.sign(np.sin(0.1 * exact["time"])).astype(np.int64)[:, None]
     return np.where(own, towards_ball(exact), wave)
 
-# %% ../../nbs/7_worlds/06_thesis_games.ipynb #d77a0894
+# %% ../../nbs/7_worlds/06_thesis_games.ipynb #b6c18bb7
 class PongPair:
     "The two players of the thesis, each with its own share of random moves."
 
@@ -164,7 +164,7 @@ class PongPair:
         random = self.rng.random(self.share.shape) < self.share
         return joint_action(*np.where(random, dice, thesis_moves(self.env.exact)).T)
 
-
+# %% ../../nbs/7_worlds/06_thesis_games.ipynb #d77a0894
 PONG = register_game(
     Game(
         "pong", "lwm_nb/Pong32-v0", PongSettings, PONG_FIELDS, PONG_ACTIONS,
@@ -229,7 +229,7 @@ def squeeze(
     "The first row of the picture that shows this row of the field or a later one."
     return int(math.ceil(row * 32 / 40))
 
-# %% ../../nbs/7_worlds/06_thesis_games.ipynb #ba143899
+# %% ../../nbs/7_worlds/06_thesis_games.ipynb #8d2845b3
 def cube_draw(
     row: np.ndarray,  # (2 + fields,) state of one game
     settings: np.ndarray,  # numbers of the settings, in their order
@@ -252,7 +252,7 @@ def cube_pilot(
     "To the middle of the hole."
     return np.array([1, 0, 2])[steer(exact["cube_x"], exact["hole_x"])]
 
-
+# %% ../../nbs/7_worlds/06_thesis_games.ipynb #ba143899
 CUBE = register_game(
     Game(
         "cube-crash", "lwm_nb/CubeCrash32-v0", CubeSettings, CUBE_FIELDS, ("fall", "left", "right"),

@@ -47,7 +47,7 @@ from .games import GameTask, Player
 from .spatial_models import rnn_spatial_asset_transformer, rnn_spatial_transformer
 from .thesis_games import PongPair
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #b97fbc5c
+# %% ../../nbs/7_worlds/13_trainer.ipynb #f84eed5e
 MODELS = {
     function.__name__: function
     for function in (
@@ -56,7 +56,7 @@ MODELS = {
     )
 }  # fmt: skip
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #b97fbc5c
 def check_settings(
     config,  # a `WorldConfig`
 ):
@@ -118,7 +118,7 @@ class WorldConfig:
     def __post_init__(self):
         check_settings(self)
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #c91e699c
+# %% ../../nbs/7_worlds/13_trainer.ipynb #2eecccf0
 @patch
 def rows(
     self: WorldConfig,
@@ -128,7 +128,7 @@ def rows(
     reach = 1.0 if not self.grow else min(1.0, 0.03 + (part / self.grow) ** 2)
     return self.context + max(1, math.ceil(reach * self.horizon))
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #c91e699c
 @patch
 def rate(
     self: WorldConfig,
@@ -218,7 +218,7 @@ class WorldLearner:
         self.done += 1
         return {name: value.item() for name, value in found.items() if value.ndim == 0}
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #7e5e89d6
+# %% ../../nbs/7_worlds/13_trainer.ipynb #dec5d5cf
 HELD_OUT_EPISODES = 64
 
 
@@ -229,7 +229,7 @@ def _row(learner, losses, spent, held):
     row |= {"loss": float(np.mean(losses)) if losses else None, "eval_mean": float(np.nanmean(found["mse"]))}
     return row | {"changed": float(np.nanmean(found["changed"]))} | {k: round(v, 3) for k, v in spent.items()}
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #030da8af
 @patch
 def pack(
     self: WorldLearner,
@@ -238,7 +238,7 @@ def pack(
     weights = {f"net.{name}": value for name, value in self.model.state_dict().items()}
     return weights | pack_optimiser(self.optimiser, "adam"), {"done": self.done}
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #7d91a184
 @patch
 def unpack(
     self: WorldLearner,
@@ -250,13 +250,13 @@ def unpack(
     unpack_optimiser(self.optimiser, "adam", tensors)
     self.done = meta["done"]
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #466fe57e
 @patch
 def finished(self: WorldLearner) -> FrameModel:  # the model that is kept
     "What the training leaves."
     return self.model
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #7e5e89d6
 def _turn(learner, losses, spent):
     wall, cpu = time.perf_counter(), time.process_time()
     losses.append(learner.update()["loss"])
@@ -338,7 +338,7 @@ def load_world(
     model.load_state_dict({k[4:]: v for k, v in tensors.items()})
     return model.eval()
 
-# %% ../../nbs/7_worlds/13_trainer.ipynb #e889e6ba
+# %% ../../nbs/7_worlds/13_trainer.ipynb #9ca2a976
 WORLD_HELD_OUT = 1_000_003
 
 
@@ -346,7 +346,7 @@ def _last(batch, steps, context):
     step, episode = steps["end"]
     return batch["reward"][context:][step, episode]
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #b232bc1a
 def _outcomes(model, features, batch, steps, context, given):
     if model.outcome is None:
         return {}
@@ -354,7 +354,7 @@ def _outcomes(model, features, batch, steps, context, given):
     last = _last(batch, steps, context)
     return {("reward", "end"): last_rewards(chances, model.rewards.cpu(), last, given)}
 
-
+# %% ../../nbs/7_worlds/13_trainer.ipynb #e889e6ba
 def _readings(features, truth, things, steps, context):
     out = {}
     for thing in things:
