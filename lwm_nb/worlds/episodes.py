@@ -256,10 +256,8 @@ def record(
     add: Callable[[Episode], None],  # called with each, in the order in which they end
 ):
     "Play until every environment has filled its quota."
-    rows, row_quota = (
-        Rows(env),
-        episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs),
-    )
+    rows = Rows(env)
+    row_quota = episodes // env.num_envs + (np.arange(env.num_envs) < episodes % env.num_envs)
 
     def write(i, episode):
         if row_quota[i]:
