@@ -187,6 +187,8 @@ class ControllerTrain:
     """Code and memory, the code alone, or frames; without it as the preset says."""
     temperature: float = 1.0
     """Of dreams."""
+    starts: Literal["first", "any"] | None = None
+    """Recorded rows at which dreams begin: of an episode the first, or any; without it as the preset says."""
     steps: int | None = None
     """Steps of all environments together; without it those of the preset."""
     seed: int = 0
@@ -201,7 +203,7 @@ class ControllerTrain:
     def parts(self):
         "Task, settings and folder."
         task = read_run(Run.load(self.world))[1]
-        given = {k: v for k in ("sees", "steps") if (v := getattr(self, k)) is not None}
+        given = {k: v for k in ("sees", "starts", "steps") if (v := getattr(self, k)) is not None}
         given |= {"world": str(self.world), "temperature": self.temperature, "seed": self.seed}
         config = ControllerConfig(**CONTROLLER_PRESETS[self.preset] | given)
         method = find_trainer("controller").method(task, config).replace(" ", "-").replace("τ-", "")

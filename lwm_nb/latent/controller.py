@@ -114,6 +114,8 @@ def recorded_states(
     every: int | None = None,  # rows from one to the next of an episode, at least 1; None: first rows alone
 ) -> dict:  # states at K rows, tensors (K, …)
     "States at recorded rows, with the memory of the rows before; the last row of an episode is none of them."
+    if every is not None and every < 1:
+        raise ValueError(f"every is {every}: choose at least 1, or None for first rows alone")
     kept = []
     for numbers in np.array_split(np.arange(len(episodes)), -(-len(episodes) // 25)):
         rows = np.maximum(episodes.rows[numbers] - 1, 1)
